@@ -1,0 +1,178 @@
+"""Verdicts: what a verifier says about a subject, and the checkable facts behind it.
+
+A verdict is frozen, complete in itself and stored as it is: whoever reads it later needs no code
+of ours to see what was claimed, what was computed and by which version of what.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from draftproof.subject import SubjectKey
+from draftproof.trace import Span
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+FiniteSeconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class Outcome(StrEnum):
+    ACCEPT = "accept"
+    REJECT = "reject"
+    ABSTAIN = "abstain"
+    """The verifier has nothing to say about this subject."""
+    ERROR = "error"
+    """The verifier broke or ran out of time. Says nothing about the subject; never a rejection."""
+
+
+class Proposition(StrEnum):
+    """What the score is the probability of. Scores about different propositions are never mixed."""
+
+    CORRECT = "correct"
+    LEADS_TO_ANSWER = "leads_to_answer"
+    SUPPORTED = "supported"
+    TARGET_BETTER = "target_better"
+    EASY = "easy"
+    COMPLETE = "complete"
+    BEST_OF_GROUP = "best_of_group"
+    SAME_MODEL = "same_model"
+
+
+class Guarantee(StrEnum):
+    """How strong a verdict is, strongest first."""
+
+    PROOF = "proof"
+    """A proof assistant's kernel checked it."""
+    EXACT = "exact"
+    """Computed without rounding by a deterministic procedure."""
+    EXECUTED = "executed"
+    """A program ran and was observed."""
+    STATISTICAL = "statistical"
+    """A calibrated score with a stated error bound."""
+    OPINION = "opinion"
+    """A model said so."""
+
+
+class EquationEvidence(BaseModel):
+    """One equation or inequality found in the text, with both values."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["equation"] = "equation"
+    span: Span
+    """Where it stands in the subject's text."""
+    text: str
+    """The text of that span, verbatim."""
+    relation: str
+    """One of = ≠ < ≤ > ≥ ≈."""
+    left: str
+    """The left side as it was read, in plain notation."""
+    right: str
+    left_value: str | None
+    """Exact value as an integer, a fraction `n/d` or `undefined`; None when it was not computed."""
+    right_value: str | None
+    tolerance: str | None = None
+    """How far the sides may differ, from the digits shown; None when the relation is exact."""
+    hypotheses: tuple[str, ...] = ()
+    """Equations of earlier steps that the values rest on."""
+    holds: bool | None
+    """None when it could not be decided; `reason` says why."""
+    reason: str = ""
+
+
+class LeanEvidence(BaseModel):
+    """One claim as a Lean statement, and what the kernel said of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["lean"] = "lean"
+    span: Span
+    text: str
+    status: Literal["proved", "refuted", "unknown", "unformalised", "vacuous", "error"]
+    statement: str | None = None
+    """The Lean proposition; of a refuted claim, its negation is what was proved."""
+    proof: str | None = None
+    axioms: tuple[str, ...] | None = None
+    """Axioms the proof rests on, from the claim's own report; None when there is no report."""
+    toolchain: str | None = None
+    prelude_digest: str | None = None
+    hypotheses: tuple[str, ...] = ()
+    tolerance: str | None = None
+    message: str = ""
+    cached: bool = False
+    """Whether the kernel's answer was taken from the proof cache instead of checked again now."""
+
+
+class FeatureEvidence(BaseModel):
+    """Numbers a decision was computed from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["features"] = "features"
+    values: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+
+
+class ErrorEvidence(BaseModel):
+    """How a verifier failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["error"] = "error"
+    type: str
+    message: str
+    attempts: int = 1
+
+
+Evidence = Annotated[
+    EquationEvidence | LeanEvidence | FeatureEvidence | ErrorEvidence,
+    Field(discriminator="kind"),
+]
+
+
+class Cost(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    wall_seconds: FiniteSeconds = 0.0
+    """This subject's share of the call that judged it."""
+    calls: Annotated[int, Field(ge=0)] = 0
+    """Calls to a model or a proof environment."""
+    prompt_tokens: Annotated[int, Field(ge=0)] = 0
+    output_tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class Verdict(BaseModel):
+    """One verifier's judgement of one subject.
+
+    Stored under the natural key (trace digest, granularity, position, verifier, sample), where
+    `verifier` already carries version and configuration.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    subject: SubjectKey
+    verifier: str
+    """`name@version#config-digest`: a verdict outlives the code that gave it."""
+    sample: Annotated[int, Field(ge=0)] = 0
+    """Which of several draws of a verifier that is not deterministic."""
+    proposition: Proposition
+    outcome: Outcome
+    score: Probability | None = None
+    """Probability of the proposition; None when the verifier abstained or broke."""
+    calibrated: bool = False
+    guarantee: Guarantee
+    lossless: bool | None = None
+    """Whether the rule behind the verdict keeps the target's distribution; None where that has no meaning."""
+    reason: str = ""
+    """Machine-readable, snake_case: why this outcome."""
+    evidence: tuple[Evidence, ...] = ()
+    cost: Cost = Cost()
+    raw: dict[str, Any] = Field(default_factory=dict)
+    """The verifier's own scale: logits, entropies, digits, counts. JSON values only."""
+
+    @model_validator(mode="after")
+    def _an_error_has_no_score(self) -> Verdict:
+        if self.outcome is Outcome.ERROR and self.score is not None:
+            raise ValueError("an errored verdict says nothing about its subject: score must be None")
+        return self
