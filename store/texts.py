@@ -1,0 +1,56 @@
+"""Text on its way into a database.
+
+What models write is hostile or cut off in the middle: it may hold U+0000, which PostgreSQL refuses,
+or lone surrogates, which no UTF-8 holds. JSON can escape both, so JSON columns keep every text as
+it was. Columns that only repeat a field for searching show such characters as U+FFFD; keys refuse
+them, because two different keys must never look the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
+
+from draftproof.errors import ContractError
+
+_REFUSED = re.compile("[\0\ud800-\udfff]")
+
+
+def json_text(model: BaseModel, *, free: object = None, what: str = "", **only: Any) -> str:
+    """`model` as JSON text, in the order of its fields.
+
+    `free` is the part of it that its type leaves open. Raises ContractError, in which `what` names
+    that part, unless it comes back from JSON as it was: NaN would silently become null.
+    """
+    if free:
+        _require_json(free, what)
+    try:
+        return model.model_dump_json(**only)
+    except (PydanticSerializationError, UnicodeEncodeError):
+        return json.dumps(model.model_dump(mode="json", **only), ensure_ascii=True, separators=(",", ":"))
+
+
+def _require_json(value: object, what: str) -> None:
+    try:
+        if json.loads(json.dumps(value, allow_nan=False)) == value:
+            return
+        cause = "it does not come back equal from JSON"
+    except (TypeError, ValueError, RecursionError) as error:
+        cause = str(error)
+    raise ContractError(f"{what} is not JSON: {cause}.", remedy="Give strings, finite numbers, booleans, null, lists.")
+
+
+def key_text(text: str) -> str:
+    """`text` as part of a key. Raises ContractError for what a database would refuse."""
+    if searchable(text) != text:
+        raise ContractError(f"a key may not hold U+0000 or lone surrogates, got {text!r}")
+    return text
+
+
+def searchable(text: str) -> str:
+    """`text` for a column that repeats a field for searching."""
+    return _REFUSED.sub("\ufffd", text)
