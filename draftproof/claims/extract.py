@@ -1,0 +1,255 @@
+"""Finds the equations and inequalities that a step states.
+
+The text is cut at sentence ends, line ends and commas; what lies between the relation signs of one
+piece are sides. A side counts only when it is whole: bounded by a relation, by the piece's end or
+by ordinary words, with nothing next to it that could belong to it. Fragments of algebra, calls of
+functions, subscripts and unknown commands all fail that test and yield nothing.
+
+A closed claim that is true is always reported. One that is false is reported only when nothing in
+its surroundings offers another reading (see `draftproof.claims.doubt`); otherwise it is listed as
+undecided, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from draftproof.claims.doubt import Place, doubt
+from draftproof.claims.evaluate import decide
+from draftproof.claims.lexer import Kind, Token, lex
+from draftproof.claims.parser import NotAnExpression, Side, parse
+from draftproof.claims.phrases import in_signs
+from draftproof.claims.rounding import with_tolerance
+from draftproof.claims.tree import Claim, Relation, variables
+from draftproof.claims.words import CHANGES_VALUE, LEADS_TO_SIGN
+from draftproof.trace import Span
+
+MAX_CHARACTERS = 200_000
+"""A longer step is not read at all."""
+
+MAX_CLAIMS = 2_000
+
+_MAX_STARTS = 8
+"""How many places of a side are tried as its beginning, from the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Something that looks like an equation and was not read as a claim."""
+
+    span: Span
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    claims: tuple[Claim, ...] = ()
+    undecided: tuple[Undecided, ...] = ()
+
+
+def extract_claims(text: str, context: tuple[str, ...] = (), problem: str = "") -> Extraction:
+    """The closed claims of `text`, a step that follows the steps `context` of a solution to `problem`."""
+    return _extract(text, problem)
+
+
+@lru_cache(maxsize=4096)
+def _extract(text: str, problem: str) -> Extraction:
+    if len(text) > MAX_CHARACTERS:
+        whole = Span(start=0, end=len(text))
+        return Extraction(undecided=(Undecided(whole, text[:200], "step_too_long"),))
+    if not _may_hold_claims(text):
+        return Extraction()
+    tokens, annotations = lex(text)
+    finder = _Finder(text, problem)
+    for annotation in annotations:
+        finder.read(annotation, annotated=True)
+    finder.read(in_signs(tokens))
+    return Extraction(tuple(finder.claims), tuple(finder.undecided))
+
+
+def _may_hold_claims(text: str) -> bool:
+    """A quick look: most prose has no relation sign and need not be cut into tokens."""
+    return (
+        any(sign in text for sign in "=<>≈≤≥≠")
+        or "\\" in text
+        or (any(f" {word} " in text for word in ("is", "equals", "equal")) and any(c.isdigit() for c in text))
+    )
+
+
+class _Finder:
+    """Collects the claims of one step; the same claim stated twice is kept once."""
+
+    def __init__(self, text: str, problem: str) -> None:
+        self.text = text
+        self.problem = problem
+        self.claims: list[Claim] = []
+        self.undecided: list[Undecided] = []
+        self._seen: set[tuple[object, ...]] = set()
+
+    def read(self, tokens: Sequence[Token], *, annotated: bool = False) -> None:
+        for piece in _pieces(tokens):
+            self._read_piece(piece, annotated)
+
+    def _read_piece(self, piece: list[Token], annotated: bool) -> None:
+        at = [i for i, token in enumerate(piece) if token.kind is Kind.RELATION]
+        if not at:
+            return
+        edges = [-1, *at, len(piece)]
+        left = _ending(piece, edges[0] + 1, edges[1])
+        for k, relation in enumerate(at):
+            begin, end = relation + 1, edges[k + 2]
+            right = _beginning(piece, begin, end)
+            if left is not None and right is not None:
+                self._claim(piece, left, relation, right, annotated)
+            if k + 1 < len(at):
+                whole = right is not None and right[1].stop == end
+                left = right if whole else _ending(piece, begin, end)
+
+    def _claim(
+        self, piece: list[Token], left: tuple[int, Side], relation: int, right: tuple[int, Side], annotated: bool
+    ) -> None:
+        (first, lhs), (start, rhs) = left, right
+        sign = piece[relation]
+        span = Span(start=piece[first].start, end=piece[rhs.stop - 1].end)
+        if not _says_something(lhs, rhs, sign, self.text[sign.start : sign.end]):
+            return
+        if any(True for _ in variables(lhs.expression)) or any(True for _ in variables(rhs.expression)):
+            return
+        claim = Claim(
+            relation=Relation(sign.text) if sign.text != "≈" else Relation.EQUAL,
+            left=lhs.expression,
+            right=rhs.expression,
+            span=span,
+            text=self.text[span.start : span.end],
+            written=sign.text,
+        )
+        identity = (claim.left, claim.right, claim.written)
+        if identity in self._seen or len(self.claims) >= MAX_CLAIMS:
+            return
+        self._seen.add(identity)
+        claim = with_tolerance(claim)
+        if claim.written == "≈" and claim.relation is not Relation.ABOUT and not decide(claim).holds:
+            self.undecided.append(Undecided(span, claim.text, "no_digits_to_compare"))
+            return
+        if decide(claim).holds is False:
+            in_words = self.text[sign.start : sign.end].isalpha()
+            place = Place(self.text, self.problem, piece, first, start, rhs.stop, annotated, in_words)
+            reason = doubt(claim, lhs, rhs, place)
+            if reason:
+                self.undecided.append(Undecided(span, claim.text, reason))
+                return
+        self.claims.append(claim)
+
+
+def _says_something(left: Side, right: Side, sign: Token, written: str) -> bool:
+    """Whether the relation is a computation: `8 = 8` and `3 < 5` are bookkeeping, `5 + 3 = 8` is a claim."""
+    operators = left.operators + right.operators
+    if written.isalpha():  # "is" asserts arithmetic only after arithmetic
+        return left.operators > 0 and not (left.operators == 1 and left.named_units == 0 and _bare_fraction(left))
+    return operators > 0 or (left.is_percent != right.is_percent)
+
+
+def _bare_fraction(side: Side) -> bool:
+    from draftproof.claims.tree import Binary, Number, Operator
+
+    node = side.expression
+    return (
+        isinstance(node, Binary)
+        and node.operator is Operator.DIVIDE
+        and isinstance(node.left, Number)
+        and isinstance(node.right, Number)
+    )
+
+
+def _pieces(tokens: Sequence[Token]) -> list[list[Token]]:
+    """Runs of tokens within which an equation may stand."""
+    pieces: list[list[Token]] = [[]]
+    for i, token in enumerate(tokens):
+        if token.kind is Kind.LINE:
+            following = next((t for t in tokens[i + 1 : i + 4] if t.kind is not Kind.LINE), None)
+            if following is not None and following.kind is Kind.RELATION and pieces[-1]:
+                continue  # the equation goes on in the next line
+            pieces.append([])
+        elif token.kind in (Kind.STOP, Kind.COMMA):
+            pieces.append([])
+        else:
+            pieces[-1].append(token)
+    return [piece for piece in pieces if piece]
+
+
+def _beginning(piece: list[Token], begin: int, end: int) -> tuple[int, Side] | None:
+    """The expression right after a relation, when nothing that could belong to it follows."""
+    try:
+        side = parse(piece[:end], begin)
+    except NotAnExpression:
+        return None
+    if side.stop == end:
+        return begin, side
+    after = piece[side.stop]
+    previous = piece[side.stop - 1]
+    if after.kind is Kind.WORD:
+        clean = after.text not in CHANGES_VALUE
+    elif after.kind is Kind.CLOSE:
+        clean = True
+    elif after.kind is Kind.OPEN:
+        inside = piece[side.stop + 1] if side.stop + 1 < len(piece) else None
+        clean = after.start > previous.end and inside is not None and inside.kind is Kind.WORD
+    elif after.kind is Kind.CURRENCY:
+        clean = side.stop + 1 >= end or piece[side.stop + 1].kind is Kind.WORD
+    else:
+        clean = False
+    return (begin, side) if clean else None
+
+
+def _ending(piece: list[Token], begin: int, end: int) -> tuple[int, Side] | None:
+    """The expression right before a relation, begun where ordinary words or an opened bracket leave off."""
+    for start in _starts(piece, begin, end):
+        try:
+            side = parse(piece[:end], start)
+        except NotAnExpression:
+            continue
+        if side.stop != end:
+            continue
+        previous = piece[start - 1] if start > begin else None
+        if previous is not None and previous.kind is Kind.WORD and previous.text in CHANGES_VALUE:
+            return None
+        return start, side
+    return None
+
+
+def _starts(piece: list[Token], begin: int, end: int) -> list[int]:
+    """Places where the last expression of a side may begin, leftmost first."""
+    starts = []
+    unmatched = 0
+    for index in range(end - 1, begin - 1, -1):
+        token = piece[index]
+        if token.kind is Kind.CLOSE:
+            unmatched += 1
+        elif token.kind is Kind.OPEN:
+            if unmatched:
+                unmatched -= 1
+            elif index + 1 < end:
+                starts.append(index + 1)
+        if token.kind in _BEGINS and not unmatched and _may_begin(piece, begin, index):
+            starts.append(index)
+        if len(starts) >= _MAX_STARTS:
+            break
+    return sorted(set(starts))
+
+
+def _may_begin(piece: list[Token], begin: int, index: int) -> bool:
+    if index == begin:
+        return True
+    previous = piece[index - 1]
+    if previous.kind is not Kind.WORD:
+        return False
+    # `price - 5 = 3`: a minus after a noun subtracts from something that was not read
+    return piece[index].kind is not Kind.MINUS or previous.text in LEADS_TO_SIGN
+
+
+_BEGINS = frozenset(
+    [Kind.NUMBER, Kind.OPEN, Kind.MINUS, Kind.FRACTION, Kind.ROOT, Kind.BINOMIAL, Kind.CURRENCY, Kind.BAR, Kind.NAME]
+)

@@ -1,0 +1,123 @@
+"""JSON as RFC 8259 means it, less what no two programs read alike.
+
+Python's own reader accepts repeated keys, NaN and lone surrogates; each of them would make a record mean one
+thing here and another elsewhere. Integers beyond 2^53 - 1, which have no canonical form (RFC 8785), come back
+as their decimal digits in a string.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from draftproof.importers.record import RecordError
+from draftproof.rejects import RejectCode
+
+MAX_DEPTH = 128
+MAX_DIGITS = 4300
+_LARGEST_SAFE = 2**53 - 1
+_RISKY_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Decoded(NamedTuple):
+    value: Any
+    non_finite: bool
+    """Whether a NaN or an infinity was read; each became None."""
+
+
+class _Reader:
+    """One decoder for a whole file: building a `json.JSONDecoder` for each line would double the cost."""
+
+    def __init__(self) -> None:
+        self.non_finite = False
+        self.decoder = json.JSONDecoder(
+            object_pairs_hook=_object, parse_int=_integer, parse_float=self._float, parse_constant=self._constant
+        )
+
+    def _constant(self, _name: str) -> None:
+        self.non_finite = True
+
+    def _float(self, digits: str) -> float | None:
+        value = float(digits)
+        if value - value != 0.0:
+            raise RecordError(RejectCode.NUMBER_TOO_LARGE, f"the number {digits[:40]} does not fit into a double")
+        return value
+
+
+_READER = _Reader()
+
+
+def decode(data: bytes) -> Decoded:
+    """The value in `data`, or a RecordError that says what is wrong with it."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(RejectCode.INVALID_UTF8, f"not UTF-8: {error.reason} at byte {error.start}") from error
+    _READER.non_finite = False
+    try:
+        value = _READER.decoder.decode(text)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except json.JSONDecodeError as error:
+        if "\x00" in text:
+            raise RecordError(RejectCode.NUL_CHARACTER, "the line holds a NUL byte") from error
+        raise RecordError(RejectCode.INVALID_JSON, f"{error.msg} at character {error.pos}") from error
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(value)
+    if _RISKY_ESCAPE.search(data):
+        _check_characters(value)
+    return Decoded(value, _READER.non_finite)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise RecordError(RejectCode.DUPLICATE_KEY, f"the key {twice[:80]!r} occurs twice in one object")
+    return made
+
+
+def _integer(digits: str) -> int | str:
+    if len(digits) < 16:
+        return int(digits)
+    if len(digits) > MAX_DIGITS:
+        raise RecordError(RejectCode.NUMBER_TOO_LARGE, f"an integer of {len(digits)} digits")
+    value = int(digits)
+    return value if -_LARGEST_SAFE <= value <= _LARGEST_SAFE else digits
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ] if isinstance(level[0], dict | list) else []
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _check_characters(value: Any) -> None:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            if "\x00" in item:
+                raise RecordError(RejectCode.NUL_CHARACTER, "a string holds the character U+0000")
+            if _SURROGATE.search(item):
+                raise RecordError(RejectCode.LONE_SURROGATE, "a string holds half of a surrogate pair")
+        elif isinstance(item, dict):
+            waiting.extend(item)
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _too_deep() -> RecordError:
+    return RecordError(RejectCode.TOO_DEEP, f"nested more than {MAX_DEPTH} levels deep")
