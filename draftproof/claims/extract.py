@@ -18,11 +18,12 @@ from functools import lru_cache
 
 from draftproof.claims.doubt import Place, doubt
 from draftproof.claims.evaluate import decide
+from draftproof.claims.hypotheses import is_closed, is_substitution, known_values, under_hypotheses
 from draftproof.claims.lexer import Kind, Token, lex
 from draftproof.claims.parser import NotAnExpression, Side, parse
 from draftproof.claims.phrases import in_signs
 from draftproof.claims.rounding import with_tolerance
-from draftproof.claims.tree import Claim, Relation, variables
+from draftproof.claims.tree import Claim, Expression, Relation, Variable
 from draftproof.claims.words import CHANGES_VALUE, LEADS_TO_SIGN
 from draftproof.trace import Span
 
@@ -51,23 +52,45 @@ class Extraction:
 
 
 def extract_claims(text: str, context: tuple[str, ...] = (), problem: str = "") -> Extraction:
-    """The closed claims of `text`, a step that follows the steps `context` of a solution to `problem`."""
-    return _extract(text, problem)
+    """The claims of `text`, a step that follows the steps `context` of a solution to `problem`.
+
+    A claim with variables is among them when earlier steps give each of its variables one value
+    and the step goes on by putting numbers in their places: `A - B = 71 - 17` after `A = 71`, `B = -17`.
+    """
+    reading = _read(text, problem)
+    if not reading.substitutions:
+        return reading.extraction
+    known = known_values([_read(step, problem).bindings for step in context])
+    under = [claim for open_claim in reading.substitutions if (claim := under_hypotheses(open_claim, known))]
+    return Extraction((*reading.extraction.claims, *under), reading.extraction.undecided)
 
 
-@lru_cache(maxsize=4096)
-def _extract(text: str, problem: str) -> Extraction:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What one step's text holds before other steps are looked at."""
+
+    extraction: Extraction = Extraction()
+    substitutions: tuple[Claim, ...] = ()
+    """Claims whose left side holds variables where the right side holds numbers."""
+    bindings: tuple[tuple[str, Expression], ...] = ()
+    """`A = ... = 71`: names and the closed values that this step gives them."""
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str, problem: str) -> _Reading:
     if len(text) > MAX_CHARACTERS:
         whole = Span(start=0, end=len(text))
-        return Extraction(undecided=(Undecided(whole, text[:200], "step_too_long"),))
+        return _Reading(Extraction(undecided=(Undecided(whole, text[:200], "step_too_long"),)))
     if not _may_hold_claims(text):
-        return Extraction()
+        return _Reading()
     tokens, annotations = lex(text)
     finder = _Finder(text, problem)
     for annotation in annotations:
         finder.read(annotation, annotated=True)
     finder.read(in_signs(tokens))
-    return Extraction(tuple(finder.claims), tuple(finder.undecided))
+    return _Reading(
+        Extraction(tuple(finder.claims), tuple(finder.undecided)), tuple(finder.substitutions), tuple(finder.bindings)
+    )
 
 
 def _may_hold_claims(text: str) -> bool:
@@ -87,6 +110,8 @@ class _Finder:
         self.problem = problem
         self.claims: list[Claim] = []
         self.undecided: list[Undecided] = []
+        self.substitutions: list[Claim] = []
+        self.bindings: list[tuple[str, Expression]] = []
         self._seen: set[tuple[object, ...]] = set()
 
     def read(self, tokens: Sequence[Token], *, annotated: bool = False) -> None:
@@ -99,14 +124,20 @@ class _Finder:
             return
         edges = [-1, *at, len(piece)]
         left = _ending(piece, edges[0] + 1, edges[1])
+        name = left[1].expression if left is not None and piece[at[0]].text == "=" else None
+        value: Expression | None = None
         for k, relation in enumerate(at):
             begin, end = relation + 1, edges[k + 2]
             right = _beginning(piece, begin, end)
             if left is not None and right is not None:
                 self._claim(piece, left, relation, right, annotated)
+            if right is not None and piece[relation].text == "=" and is_closed(right[1].expression):
+                value = right[1].expression
             if k + 1 < len(at):
                 whole = right is not None and right[1].stop == end
                 left = right if whole else _ending(piece, begin, end)
+        if isinstance(name, Variable) and value is not None:
+            self.bindings.append((name.name, value))
 
     def _claim(
         self, piece: list[Token], left: tuple[int, Side], relation: int, right: tuple[int, Side], annotated: bool
@@ -116,7 +147,8 @@ class _Finder:
         span = Span(start=piece[first].start, end=piece[rhs.stop - 1].end)
         if not _says_something(lhs, rhs, sign, self.text[sign.start : sign.end]):
             return
-        if any(True for _ in variables(lhs.expression)) or any(True for _ in variables(rhs.expression)):
+        closed_left, closed_right = is_closed(lhs.expression), is_closed(rhs.expression)
+        if not closed_right or not (closed_left or is_substitution(lhs.expression, rhs.expression)):
             return
         claim = Claim(
             relation=Relation(sign.text) if sign.text != "≈" else Relation.EQUAL,
@@ -130,6 +162,9 @@ class _Finder:
         if identity in self._seen or len(self.claims) >= MAX_CLAIMS:
             return
         self._seen.add(identity)
+        if not closed_left:
+            self.substitutions.append(claim)
+            return
         claim = with_tolerance(claim)
         if claim.written == "≈" and claim.relation is not Relation.ABOUT and not decide(claim).holds:
             self.undecided.append(Undecided(span, claim.text, "no_digits_to_compare"))
