@@ -1,0 +1,234 @@
+"""The batch loop: read traces, plan what nobody judged yet, have it judged, store it, account for it.
+
+Re-running the same command is the resume: what is in the store is not judged again. Verdicts are
+written in batches, each one transaction; a run that is killed loses only what it had not written
+yet, and that is judged again the next time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+from draftproof.batch.pool import Limits, WorkerPool
+from draftproof.batch.task import Item, Task
+from draftproof.errors import DraftproofError
+from draftproof.registry import listings
+from draftproof.store.records import Conservation, Pair, Run, RunStatus
+from draftproof.store.verdict_store import VerdictStore
+from draftproof.trace import Trace
+from draftproof.verdict import Outcome, Verdict
+from draftproof.verifier import Verifier, identity, run_verifier
+
+CHUNK_TRACES = 64
+CHUNK_STEPS = 1_000
+WRITE_EVERY_SECONDS = 0.5
+WRITE_EVERY_VERDICTS = 5_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; handed to the observer after every step of the loop."""
+
+    traces: int = 0
+    planned: int = 0
+    """Pairs of a step and a verifier that this run has to judge."""
+    known: int = 0
+    """Pairs that were in the store already."""
+    judged: int = 0
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    restarts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """A run that has ended, and where its pairs went."""
+
+    run: Run
+    conservation: tuple[Conservation, ...]
+    progress: Progress
+
+
+def verify_batch(
+    traces: Iterable[Trace],
+    verifiers: Sequence[Verifier],
+    store: VerdictStore,
+    *,
+    command: str,
+    workers: int = 2,
+    limits: Limits | None = None,
+    retry_errors: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    inputs: Sequence[Mapping[str, Any]] = (),
+    observe: Callable[[Progress], None] = lambda progress: None,
+) -> BatchResult:
+    """Judge every step of `traces` by every verifier and store the verdicts as one run.
+
+    `workers` is the number of processes; 0, or a verifier that no name re-creates, judges in this
+    process, where a check that hangs cannot be stopped. When this function raises (Ctrl-C
+    included), the run is noted as interrupted or failed, and what was judged is stored.
+    """
+    run = store.begin_run(command, verifiers=verifiers, settings=settings, inputs=inputs)
+    loop = _Loop(verifiers, store, run.id, retry_errors, observe)
+    try:
+        if workers and all(_has_a_name(verifier) for verifier in verifiers):
+            with WorkerPool(verifiers, workers=workers, limits=limits) as pool:
+                loop.through_pool(traces, pool)
+        else:
+            loop.in_process(traces)
+    except BaseException as reason:
+        _close(loop, store, run.id, reason)
+        raise
+    loop.write()
+    totals = store.finish_run(run.id, counts=loop.counts())
+    return BatchResult(store.run(run.id), tuple(totals), loop.progress)
+
+
+def _close(loop: _Loop, store: VerdictStore, run_id: str, reason: BaseException) -> None:
+    """Keep what was judged and note how the run ended, unless the store itself is what failed."""
+    status = RunStatus.FAILED if isinstance(reason, Exception) else RunStatus.INTERRUPTED
+    try:
+        loop.write()
+        store.finish_run(run_id, status, counts=loop.counts())
+    except DraftproofError as error:
+        reason.add_note(f"and its end could not be noted in the store: {error}")
+
+
+def _has_a_name(verifier: Verifier) -> bool:
+    """Whether a worker process can make this verifier from its name and arguments."""
+    listing = listings().get(verifier.name)
+    return listing is not None and listing.load() is type(verifier)
+
+
+class _Loop:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        verifiers: Sequence[Verifier],
+        store: VerdictStore,
+        run_id: str,
+        retry_errors: bool,
+        observe: Callable[[Progress], None],
+    ) -> None:
+        self._verifiers = verifiers
+        self._index = {identity(verifier): index for index, verifier in enumerate(verifiers)}
+        self._store = store
+        self._run_id = run_id
+        self._retry_errors = retry_errors
+        self._observe = observe
+        self._started = time.perf_counter()
+        self._unwritten: list[Verdict] = []
+        self._written_at = time.perf_counter()
+        self._in_flight: set[Pair] = set()
+        self.progress = Progress()
+
+    def through_pool(self, traces: Iterable[Trace], pool: WorkerPool) -> None:
+        for chunk in _chunks(traces):
+            for task in self._plan(chunk):
+                while not pool.hungry:
+                    self._collect(pool, wait=True)
+                pool.submit(task)
+            self._collect(pool, wait=False)
+        while pool.outstanding:
+            self._collect(pool, wait=True)
+
+    def in_process(self, traces: Iterable[Trace]) -> None:
+        for chunk in _chunks(traces):
+            for task in self._plan(chunk):
+                verifier = self._verifiers[task.verifier]
+                subjects = [subject for item in task.items for subject in item.subjects(verifier)]
+                self._take(run_verifier(verifier, subjects, log=_Nowhere()))
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "traces": self.progress.traces,
+            "judged": self.progress.judged,
+            "known": self.progress.known,
+            "worker_restarts": self.progress.restarts,
+            "seconds": round(time.perf_counter() - self._started, 3),
+        }
+
+    def write(self) -> None:
+        """Store what was judged. Verdicts stay here until the store has them."""
+        if self._unwritten:
+            self._store.add(self._unwritten, self._run_id, retry_errors=self._retry_errors)
+            self._in_flight.difference_update(map(_pair, self._unwritten))
+            self._unwritten.clear()
+        self._written_at = time.perf_counter()
+
+    def _plan(self, chunk: list[Trace]) -> Iterator[Task]:
+        """Tasks for the pairs of `chunk` that nobody judged and nobody is judging."""
+        self._store.add_traces(self._run_id, chunk)
+        by_digest = {trace.digest: trace for trace in chunk}
+        pairs = self._store.missing(chunk, self._verifiers, retry_errors=self._retry_errors)
+        fresh = [pair for pair in dict.fromkeys(pairs) if pair not in self._in_flight]
+        self._in_flight.update(fresh)
+        subjects = sum(len(trace.steps) for trace in by_digest.values()) * len(self._verifiers)
+        self._advance(traces=len(chunk), planned=len(fresh), known=max(0, subjects - len(fresh)))
+        fresh.sort(key=lambda pair: self._index[pair.verifier])
+        for name, group in groupby(fresh, key=lambda pair: pair.verifier):
+            positions: dict[str, list[int]] = {}
+            for pair in group:
+                positions.setdefault(pair.subject.trace_digest, []).append(pair.subject.position)
+            items = tuple(Item(by_digest[digest], tuple(places)) for digest, places in positions.items())
+            yield Task(self._index[name], items)
+
+    def _collect(self, pool: WorkerPool, *, wait: bool) -> None:
+        for finished in pool.finished(wait=wait):
+            self._take(finished.verdicts)
+        if pool.restarts != self.progress.restarts:
+            self.progress = replace(self.progress, restarts=pool.restarts)
+        if wait:
+            self._advance()
+
+    def _take(self, verdicts: Sequence[Verdict]) -> None:
+        self._unwritten.extend(verdicts)
+        outcomes = dict(self.progress.outcomes)
+        for verdict in verdicts:
+            outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
+        self.progress = replace(self.progress, outcomes=outcomes)
+        full = len(self._unwritten) >= WRITE_EVERY_VERDICTS
+        if full or time.perf_counter() - self._written_at > WRITE_EVERY_SECONDS:
+            self.write()
+        self._advance(judged=len(verdicts))
+
+    def _advance(self, *, traces: int = 0, planned: int = 0, known: int = 0, judged: int = 0) -> None:
+        now = self.progress
+        self.progress = replace(
+            now,
+            traces=now.traces + traces,
+            planned=now.planned + planned,
+            known=now.known + known,
+            judged=now.judged + judged,
+            seconds=time.perf_counter() - self._started,
+        )
+        self._observe(self.progress)
+
+
+class _Nowhere:
+    """A log for verdicts that the loop itself is about to store, before anyone reads them."""
+
+    def add(self, verdicts: Sequence[Verdict]) -> None:
+        pass
+
+
+def _pair(verdict: Verdict) -> Pair:
+    return Pair(verdict.subject, verdict.verifier, verdict.sample)
+
+
+def _chunks(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
+    chunk: list[Trace] = []
+    steps = 0
+    for trace in traces:
+        chunk.append(trace)
+        steps += len(trace.steps)
+        if len(chunk) >= CHUNK_TRACES or steps >= CHUNK_STEPS:
+            yield chunk
+            chunk, steps = [], 0
+    if chunk:
+        yield chunk
