@@ -17,8 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from draftproof.errors import InputError, MissingExtraError, StoreUnreachableError
 from draftproof.store.records import StoredVerdict, parse_verdict
+
+from draftproof.errors import InputError, MissingExtraError, StoreUnreachableError
 from draftproof.verdict import Verdict
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -146,8 +147,8 @@ def write_csv(rows: Iterable[StoredVerdict], stream: TextIO) -> int:
 
 def write_parquet(rows: Iterable[StoredVerdict], path: Path) -> int:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError(
             "Parquet needs the package pyarrow.", remedy="Run `pip install 'draftproof[tables]'`."

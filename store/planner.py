@@ -37,12 +37,13 @@ def missing_pairs(
     for verifier in verifiers:
         if verifier.granularity not in {Granularity.STEP, Granularity.TRACE}:
             raise UsageError(f"{verifier.identity} judges {verifier.granularity.value}s, which no plan can list ahead.")
+    sizes = list(dict(traces).items())  # each trace once
     pairs: list[Pair] = []
     identities = [verifier.identity for verifier in verifiers]
-    for start in range(0, len(traces), CHUNK):
-        chunk = traces[start : start + CHUNK]
+    for start in range(0, len(sizes), CHUNK):
+        chunk = sizes[start : start + CHUNK]
         done = _judged(connection, [digest for digest, _ in chunk], identities, without_errors=retry_errors)
-        for digest, steps in dict(chunk).items():
+        for digest, steps in chunk:
             for verifier in verifiers:
                 granularity = verifier.granularity
                 for position in range(steps if granularity is Granularity.STEP else 1):

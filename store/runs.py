@@ -15,7 +15,7 @@ from draftproof.store.inserts import columns_of, insert_new
 from draftproof.store.records import Conservation, PlannedVerifier, Run, RunStatus, utc_now
 from draftproof.store.tables import conservation as conservation_view
 from draftproof.store.tables import run_verifiers, runs
-from draftproof.store.texts import key_text
+from draftproof.store.texts import key_text, searchable
 from sqlalchemy import Connection, Row, select, update
 
 import draftproof
@@ -56,7 +56,7 @@ def insert_run(
     run_id = str(uuid4())
     row = {
         "id": run_id,
-        "command": command,
+        "command": searchable(command),
         "status": RunStatus.RUNNING.value,
         "started_at": utc_now(),
         "finished_at": None,
