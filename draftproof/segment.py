@@ -85,7 +85,7 @@ _DELIMITER = re.compile(
 
 
 def _closers(marks: list[re.Match[str]]) -> dict[int, int]:
-    """For each opening mark that is closed, the offset where its region ends. One pass from the right, one from the left."""
+    """For each opening mark that is closed, the offset where its region ends."""
     closed_at: dict[int, int] = {}
     next_end: dict[str, int] = {}
     for index in range(len(marks) - 1, -1, -1):
@@ -148,9 +148,9 @@ _NATURAL_PROGRAM = re.compile(r"^[ \t]*#\d{1,4}[.:]", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]*]*\s+(?=\S)|(?<![。！？])[。！？]+[”’」』）]*\s*")
 _LAST_WORD = re.compile(r"[^\W_](?:[\w.]{0,11})$")
 _LIST_MARKER = re.compile(r"\n[ \t>*#(-]*$")
-_ABBREVIATIONS = frozenset(
-    "dr mr mrs ms prof st jr sr vs etc cf al approx fig figs eq eqs no nos vol sec ch pp resp thm lem prop def "
-    "i.e e.g a.k.a w.l.o.g wlog inc ltd co".split()
+_ABBREVIATIONS = (
+    " dr mr mrs ms prof st jr sr vs etc cf al approx fig figs eq eqs no nos vol sec ch pp resp thm lem prop def "
+    "i.e e.g a.k.a w.l.o.g wlog inc ltd co "
 )
 
 
@@ -182,7 +182,7 @@ def _goes_on(text: str, end: re.Match[str]) -> bool:
     word = before[0]
     if word.isdigit() and len(word) <= 3:
         return _LIST_MARKER.search(text, max(0, before.start() - 8), before.start()) is not None or before.start() == 0
-    return word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper() and word != "I")
+    return f" {word.lower()} " in _ABBREVIATIONS or (len(word) == 1 and word.isupper() and word != "I")
 
 
 _RULES: dict[str, tuple[Rule, int, str]] = {
@@ -190,7 +190,7 @@ _RULES: dict[str, tuple[Rule, int, str]] = {
     "line": (_after(_LINE_END), 1, "a step ends at the end of its line"),
     "numbered": (_before(_NUMBERED), 1, "a step starts at a line that begins with `Step 3`, `3.`, `3)` or `(3)`"),
     "sentence": (_sentences, 1, "a step ends with its sentence, or at a blank line"),
-    "natural_program": (_before(_NATURAL_PROGRAM), 1, "a step starts at a line that begins with `#3.` (Natural Program)"),
+    "natural_program": (_before(_NATURAL_PROGRAM), 1, "a step starts at a line like `#3. …` (Natural Program)"),
     "code_line": (_after(_LINE_END), 1, "a step is a line of source code"),
     "given": (lambda _text: (), 1, "the text is one step: whoever wrote the record has split it already"),
 }

@@ -173,6 +173,4 @@ def _present(record: Record, key: str) -> Any:
 
 def _wrong_type(key: str, expected: str, value: Any) -> RecordError:
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return RecordError(
-        RejectCode.WRONG_TYPE, f"`{key}` must be {expected}, not {kinds.get(type(value), 'a number')}"
-    )
+    return RecordError(RejectCode.WRONG_TYPE, f"`{key}` must be {expected}, not {kinds.get(type(value), 'a number')}")

@@ -8,6 +8,7 @@ as their decimal digits in a string.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -27,48 +28,38 @@ class Decoded(NamedTuple):
     """Whether a NaN or an infinity was read; each became None."""
 
 
-class _Reader:
-    """One decoder for a whole file: building a `json.JSONDecoder` for each line would double the cost."""
+class StrictReader:
+    """A reader for one file. Made once: building a `json.JSONDecoder` for each line would double the cost."""
 
     def __init__(self) -> None:
-        self.non_finite = False
-        self.decoder = json.JSONDecoder(
-            object_pairs_hook=_object, parse_int=_integer, parse_float=self._float, parse_constant=self._constant
+        self._non_finite = False
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=_object, parse_int=_integer, parse_float=_finite, parse_constant=self._constant
         )
 
+    def decode(self, data: bytes) -> Decoded:
+        """The value in `data`. Raises RecordError, which says what is wrong with it, and nothing else."""
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RecordError(RejectCode.INVALID_UTF8, f"not UTF-8: {error.reason} at byte {error.start}") from error
+        self._non_finite = False
+        try:
+            value = self._decoder.decode(text)
+        except RecursionError as error:
+            raise _too_deep() from error
+        except json.JSONDecodeError as error:
+            if "\x00" in text:
+                raise RecordError(RejectCode.NUL_CHARACTER, "the line holds a NUL byte") from error
+            raise RecordError(RejectCode.INVALID_JSON, f"{error.msg} at character {error.pos}") from error
+        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+            _check_depth(value)
+        if _RISKY_ESCAPE.search(data):
+            _check_characters(value)
+        return Decoded(value, self._non_finite)
+
     def _constant(self, _name: str) -> None:
-        self.non_finite = True
-
-    def _float(self, digits: str) -> float | None:
-        value = float(digits)
-        if value - value != 0.0:
-            raise RecordError(RejectCode.NUMBER_TOO_LARGE, f"the number {digits[:40]} does not fit into a double")
-        return value
-
-
-_READER = _Reader()
-
-
-def decode(data: bytes) -> Decoded:
-    """The value in `data`, or a RecordError that says what is wrong with it."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RecordError(RejectCode.INVALID_UTF8, f"not UTF-8: {error.reason} at byte {error.start}") from error
-    _READER.non_finite = False
-    try:
-        value = _READER.decoder.decode(text)
-    except RecursionError as error:
-        raise _too_deep() from error
-    except json.JSONDecodeError as error:
-        if "\x00" in text:
-            raise RecordError(RejectCode.NUL_CHARACTER, "the line holds a NUL byte") from error
-        raise RecordError(RejectCode.INVALID_JSON, f"{error.msg} at character {error.pos}") from error
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-        _check_depth(value)
-    if _RISKY_ESCAPE.search(data):
-        _check_characters(value)
-    return Decoded(value, _READER.non_finite)
+        self._non_finite = True
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -89,17 +80,20 @@ def _integer(digits: str) -> int | str:
     return value if -_LARGEST_SAFE <= value <= _LARGEST_SAFE else digits
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise RecordError(RejectCode.NUMBER_TOO_LARGE, f"the number {digits[:40]} does not fit into a double")
+    return value
+
+
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ] if isinstance(level[0], dict | list) else []
-        if not level:
+    for _ in range(MAX_DEPTH + 1):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
             return
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
     raise _too_deep()
 
 
