@@ -71,7 +71,12 @@ def create_verifier(name: str, arguments: Mapping[str, Any] | None = None) -> Ve
     if name not in known:
         raise UnknownNameError(f"There is no verifier {name!r}.", remedy=f"There are: {', '.join(sorted(known))}.")
     given = dict(arguments or {})
-    factory = known[name].load()
+    try:
+        factory = known[name].load()
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Verifier {name!r} cannot be loaded: {error}.", remedy="Install it: pip install 'draftproof[all]'."
+        ) from error
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:

@@ -60,7 +60,7 @@ def extract_claims(text: str, context: tuple[str, ...] = (), problem: str = "") 
     reading = _read(text, problem)
     if not reading.substitutions:
         return reading.extraction
-    known = known_values([_read(step, problem).bindings for step in context])
+    known = known_values([*(_read(step, problem).bindings for step in context), reading.bindings])
     under = [claim for open_claim in reading.substitutions if (claim := under_hypotheses(open_claim, known))]
     return Extraction((*reading.extraction.claims, *under), reading.extraction.undecided)
 
@@ -144,7 +144,7 @@ class _Finder:
     ) -> None:
         (first, lhs), (start, rhs) = left, right
         sign = piece[relation]
-        span = Span(start=piece[first].start, end=piece[rhs.stop - 1].end)
+        span = _whole_braces(self.text, piece[first].start, piece[rhs.stop - 1].end)
         if not _says_something(lhs, rhs, sign, self.text[sign.start : sign.end]):
             return
         closed_left, closed_right = is_closed(lhs.expression), is_closed(rhs.expression)
@@ -177,6 +177,15 @@ class _Finder:
                 self.undecided.append(Undecided(span, claim.text, reason))
                 return
         self.claims.append(claim)
+
+
+def _whole_braces(text: str, start: int, end: int) -> Span:
+    """The span from `start` to `end`, and on over the closing braces of text that it ends in."""
+    opened = text.count("{", start, end) - text.count("}", start, end)
+    while opened > 0 and text[end : end + 1] == "}":
+        opened -= 1
+        end += 1
+    return Span(start=start, end=end)
 
 
 def _says_something(left: Side, right: Side, sign: Token, written: str) -> bool:

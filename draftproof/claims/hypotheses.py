@@ -25,21 +25,36 @@ def is_closed(expression: Expression) -> bool:
 
 def is_substitution(template: Expression, instance: Expression) -> bool:
     """Whether `instance` is `template` with signed numbers in the places of its names."""
+    return substituted(template, instance) is not None
+
+
+def substituted(template: Expression, instance: Expression) -> list[tuple[str, Fraction]] | None:
+    """Each name of `template` with the number that `instance` has in its place; None when they do not match."""
     match template, instance:
-        case Variable(), Number() | Negate(Number()):
-            return True
+        case Variable(name), Number(value):
+            return [(name, value)]
+        case Variable(name), Negate(Number(value)):
+            return [(name, -value)]
         case Number(value), Number(other):
-            return value == other
+            return [] if value == other else None
         case Negate(operand), Negate(other_operand):
-            return is_substitution(operand, other_operand)
+            return substituted(operand, other_operand)
         case Binary(operator, left, right), Binary(other_operator, other_left, other_right):
-            return (
-                operator is other_operator and is_substitution(left, other_left) and is_substitution(right, other_right)
-            )
+            return _joined(operator is other_operator, [(left, other_left), (right, other_right)])
         case Apply(function, arguments), Apply(other_function, other_arguments):
-            return function is other_function and all(map(is_substitution, arguments, other_arguments))
+            return _joined(function is other_function, list(zip(arguments, other_arguments, strict=False)))
         case _:
-            return False
+            return None
+
+
+def _joined(same: bool, pairs: list[tuple[Expression, Expression]]) -> list[tuple[str, Fraction]] | None:
+    found: list[tuple[str, Fraction]] = []
+    for template, instance in pairs if same else []:
+        part = substituted(template, instance)
+        if part is None:
+            return None
+        found += part
+    return found if same else None
 
 
 def known_values(steps: Sequence[Bindings]) -> dict[str, Hypothesis | None]:
@@ -54,14 +69,23 @@ def known_values(steps: Sequence[Bindings]) -> dict[str, Hypothesis | None]:
 
 
 def under_hypotheses(claim: Claim, known: dict[str, Hypothesis | None]) -> Claim | None:
-    """`claim` resting on the values of its names; None when a name has none, or several."""
-    hypotheses: list[Hypothesis] = []
-    for name in dict.fromkeys(variables(claim.left)):
+    """`claim` resting on the values of its names; None when a name has none, or several.
+
+    When no name is replaced by its known value, the text has moved on to another case (`for n = 6`)
+    and the claim rests on nothing that was said before.
+    """
+    hypotheses: dict[str, Hypothesis] = {}
+    values: dict[str, Fraction] = {}
+    for name in variables(claim.left):
         hypothesis = known.get(name)
-        if hypothesis is None or _value(hypothesis.value) is None:
+        value = None if hypothesis is None else _value(hypothesis.value)
+        if hypothesis is None or value is None:
             return None
-        hypotheses.append(hypothesis)
-    return replace(claim, hypotheses=tuple(hypotheses))
+        hypotheses[name], values[name] = hypothesis, value
+    replaced = substituted(claim.left, claim.right) or []
+    if not any(values[name] == value for name, value in replaced):
+        return None
+    return replace(claim, hypotheses=tuple(hypotheses.values()))
 
 
 def _value(expression: Expression) -> Fraction | None:

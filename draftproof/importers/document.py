@@ -21,6 +21,7 @@ _SAMPLES_KEY = re.compile(rb'"samples"\s*:\s*\Z')
 
 _COMPRESSION = re.compile(r"\.(?:gz|gzip|zst|zstd)\Z")
 _PEEK = 1 << 20
+_KEY_LENGTH = 64
 
 _WHOLE, _ELEMENTS, _SAMPLES, _SKIPPING = 0, 1, 2, -1
 """Where records are: at the top, in a top-level array, in `samples` of a log; or nowhere until the log ends."""
@@ -66,9 +67,12 @@ def _is_record(line: bytes) -> bool:
     return isinstance(value, dict) and not ("eval" in value and "samples" in value)
 
 
-def records(chunks: Iterator[bytes], limit: int) -> Iterator[Raw]:
-    """Every record. Text between records that is no JSON becomes a part of the next one, which then fails to parse."""
-    scanner = _Scanner(limit)
+def records(chunks: Iterator[bytes], limit: int, sample_limit: int) -> Iterator[Raw]:
+    """Every record; `sample_limit` is for those of a log, each of which holds all events of a sample.
+
+    Text between records that is no JSON becomes a part of the next one, which then fails to parse.
+    """
+    scanner = _Scanner(limit, sample_limit)
     try:
         for chunk in chunks:
             yield from scanner.feed(chunk)
@@ -79,15 +83,17 @@ def records(chunks: Iterator[bytes], limit: int) -> Iterator[Raw]:
 
 
 class _Scanner:
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, sample_limit: int) -> None:
         self.number = 1
         self._limit = limit
+        self._sample_limit = sample_limit
         self._where = _WHOLE
         self._depth = 0
         self._in_string = False
         self._skip_one = False
         self._parts: list[bytes] = []
         self._length = 0
+        self._asked = False
 
     def head(self) -> bytes:
         return b"".join(self._parts)[:KEPT_OF_A_LONG_ONE].strip()
@@ -109,7 +115,7 @@ class _Scanner:
                 self._in_string = not self._in_string
             elif character in b"[{":
                 self._depth += 1
-                if character == b"[" and self._enters(chunk[kept : found.start()]):
+                if character == b"[" and self._depth <= 2 and self._enters(chunk[kept : found.start()]):
                     self._forget()
                     kept = position
             elif character == b",":
@@ -137,15 +143,22 @@ class _Scanner:
             yield from self._ended(b"")
 
     def _enters(self, before: bytes) -> bool:
-        """Whether the bracket just opened holds the records."""
-        if self._where != _WHOLE or self._depth > 2:
+        """Whether the array just opened holds the records."""
+        if self._where != _WHOLE:
             return False
-        text = b"".join([*self._parts, before]) if self._length <= self._limit else b""
-        if self._depth == 1 and not text.strip():
+        if self._depth == 1 and not b"".join([*self._parts, before]).strip():
             self._where = _ELEMENTS
-        elif self._depth == 2 and b'"eval"' in text and _SAMPLES_KEY.search(text[-64:]):
-            self._where = _SAMPLES
+        elif self._depth == 2 and not self._asked and _SAMPLES_KEY.search(self._last_bytes(before)):
+            # Asked once a record: joining the record's parts at each of its arrays would cost quadratic time.
+            self._asked = True
+            if b'"eval"' in b"".join([*self._parts, before]):
+                self._where, self._limit = _SAMPLES, self._sample_limit
         return self._where != _WHOLE
+
+    def _last_bytes(self, before: bytes) -> bytes:
+        if len(before) < _KEY_LENGTH and self._parts:
+            return (self._parts[-1] + before)[-_KEY_LENGTH:]
+        return before[-_KEY_LENGTH:]
 
     def _keep(self, part: bytes) -> None:
         self._length += len(part)
@@ -157,7 +170,7 @@ class _Scanner:
             self._parts.append(part)
 
     def _forget(self) -> None:
-        self._parts, self._length = [], 0
+        self._parts, self._length, self._asked = [], 0, False
 
     def _ended(self, part: bytes) -> Iterator[Raw]:
         self._keep(part)

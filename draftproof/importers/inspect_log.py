@@ -20,7 +20,19 @@ from draftproof.rejects import RejectCode
 from draftproof.trace import Source, Trace
 
 _GRADES = {"C": True, "I": False}
-_READ = ("id", "epoch", "input", "target", "messages", "output", "scores", "attachments", "events", "store")
+_READ = (
+    "id",
+    "epoch",
+    "input",
+    "target",
+    "messages",
+    "output",
+    "scores",
+    "attachments",
+    "events",
+    "events_data",
+    "store",
+)
 
 
 def matches(record: Record) -> bool:

@@ -1,6 +1,7 @@
 """LateBench: PRM800K solutions, re-shaped, whose first error comes late.
 
-Each step says whether it is an error; `step_number` counts from 1 and must agree with the order.
+Each step says whether it is an error; `step_number` counts from 1 and must agree with the order. The solution's
+`final_answer` is the right one, not the one that its wrong steps arrive at.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from draftproof.importers.prm800k import answer_after_heading
 from draftproof.importers.record import (
     Record,
     RecordError,
@@ -42,17 +44,20 @@ class LateBenchImporter:
             if not isinstance(entry.get("is_error"), bool):
                 raise RecordError(RejectCode.WRONG_TYPE, f"`is_error` of step {position} (from 1) must be a boolean")
         first_error = next((index for index, entry in enumerate(entries) if entry["is_error"]), None)
+        steps = [text(entry, "content", blank=True) for entry in entries]
         yield make_trace(
             source=source,
             id=optional_text(record, "id"),
             problem=text(problem, "statement"),
-            steps=[text(entry, "content", blank=True) for entry in entries],
+            steps=steps,
             blank_steps=True,
+            final_answer=answer_after_heading(steps),
+            reference_answer=optional_text(solution, "final_answer"),
             step_labels=labels_from_first_error(len(entries), first_error),
             meta={
                 **rest(record, "id", "problem", "solution"),
                 "problem": rest(problem, "statement"),
-                "solution": rest(solution, "steps"),
+                "solution": rest(solution, "steps", "final_answer"),
                 "steps": [rest(entry, "content", "is_error", "step_number") for entry in entries],
             },
         )

@@ -64,7 +64,7 @@ class Prm800kImporter:
             problem=problem,
             steps=steps,
             blank_steps=True,
-            final_answer=_final_answer(steps),
+            final_answer=answer_after_heading(steps),
             reference_answer=optional_text(question, "ground_truth_answer"),
             step_labels=labels,
             meta={
@@ -112,7 +112,8 @@ def _until_first_error(labels: list[StepLabel]) -> tuple[StepLabel, ...]:
     return (*labels[: first + 1], *(StepLabel.UNKNOWN for _ in labels[first + 1 :]))
 
 
-def _final_answer(steps: list[str]) -> str | None:
+def answer_after_heading(steps: list[str]) -> str | None:
+    """The last step often ends with the answer under a heading."""
     if not steps or _ANSWER_HEADING not in steps[-1]:
         return None
     return steps[-1].rpartition(_ANSWER_HEADING)[2].strip() or None

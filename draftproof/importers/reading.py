@@ -116,7 +116,7 @@ class _Reading:
             log = self._format is not None and self._format.name == "inspect"
             whole, document = peek(plain, self._file, log=log)
             if document:
-                yield from records(whole, max_member_bytes if log else max_line_bytes)
+                yield from records(whole, max_line_bytes, max_member_bytes)
             else:
                 yield from lines(whole, max_line_bytes)
 
@@ -179,7 +179,7 @@ class _Reading:
             )
         self._progress.rejected += 1
         self._rejects.add(
-            Reject(file=self._file, line=raw.number, code=code, message=message, excerpt=excerpt(raw.data))
+            Reject(file=self._file, line=raw.number, code=code, message=message, excerpt=excerpt(raw.data.lstrip()))
         )
         return []
 

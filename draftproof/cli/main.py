@@ -1,0 +1,96 @@
+"""The `draftproof` command: its sub-commands, and how errors become messages and exit statuses.
+
+Nothing here imports a verifier, a database or a model: each command imports what it needs when it
+runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from draftproof import __version__
+from draftproof.cli import db, doctor, runs, verdicts, verifiers, verify
+from draftproof.errors import DraftproofError, ExitStatus
+
+_CommandLineError = typer.BadParameter.__mro__[2]
+"""Base of what typer raises for a wrong command line: click's ClickException, or typer's own copy of it."""
+
+app = typer.Typer(
+    name="draftproof",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Verify language-model reasoning step by step, and keep every verdict.
+
+Start with: **draftproof verify FILE**. It reads reasoning traces (JSONL, GSM8K, ProcessBench, PRM800K,
+chat logs, …), checks each step by exact arithmetic and by the Lean kernel, stores every verdict in
+`draftproof.db`, and shows the first wrong steps with their evidence.
+
+Exit status: 0 settled · 1 bug · 2 usage · 3 items errored or unreadable · 4 gate not met ·
+5 integrity · 6 store unreachable · 130/143 stopped, resumable.""",
+)
+
+app.command("verify", help=verify.HELP)(verify.verify)
+app.add_typer(runs.app, name="runs")
+app.add_typer(verdicts.app, name="verdicts")
+app.add_typer(verifiers.app, name="verifiers")
+app.add_typer(db.app, name="db")
+app.command("doctor", help=doctor.HELP)(doctor.doctor)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"draftproof {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `draftproof` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit status and never raises."""
+    as_json = "--json" in arguments
+    try:
+        status = app(arguments, standalone_mode=False)
+        return int(status or 0)
+    except DraftproofError as error:
+        _report(as_json, error.code, error.message, error.remedy)
+        return int(error.exit_status)
+    except _CommandLineError as error:
+        if as_json:
+            _report(as_json, "usage", error.format_message(), None)
+        else:
+            error.show()
+        return int(ExitStatus.USAGE)
+    except (typer.Abort, KeyboardInterrupt):
+        return int(ExitStatus.INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output has gone, as in `| head`: keep the interpreter from flushing into nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitStatus.SETTLED)
+    except Exception as error:
+        traceback.print_exc()
+        _report(as_json, "internal", f"{type(error).__name__}: {error}", "This is a bug in draftproof; please report it.")
+        return int(ExitStatus.BUG)
+
+
+def _report(as_json: bool, code: str, message: str, remedy: str | None) -> None:
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message, "remedy": remedy}}))
+        return
+    print(f"error: {message}", file=sys.stderr)
+    if remedy:
+        print(f"       {remedy}", file=sys.stderr)

@@ -1,0 +1,145 @@
+"""`draftproof runs`: what was run, with what, and how well it agrees with labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from draftproof.cli.options import Json, Limit, Store, store_url
+
+if TYPE_CHECKING:
+    from draftproof.batch.metrics import Measure
+    from draftproof.store.records import Run
+    from draftproof.store.verdict_store import VerdictStore
+
+app = typer.Typer(no_args_is_help=True, help="List runs; show one with its provenance, counts and measures.")
+
+
+@app.command("list", help="Runs of the store, the newest first.")
+def list_(store: Store = None, limit: Limit = 20, json_output: Json = False) -> None:
+    from rich.table import Table
+
+    from draftproof.cli.screen import one_line, out, plain
+    from draftproof.store.verdict_store import VerdictStore
+
+    with VerdictStore.open(store_url(store), create=False) as opened:
+        runs = opened.runs(limit=limit)
+    if json_output:
+        for run in runs:
+            print(json.dumps(_run_json(run)))
+        return
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("run", "started", "status", "traces", "verifiers", "command"):
+        table.add_column(name)
+    for run in runs:
+        table.add_row(
+            plain(run.id[:8], "bold"),
+            plain(run.started_at[:19].replace("T", " ")),
+            plain(run.status.value, "green" if run.status == "finished" else "yellow"),
+            plain(str(run.counts.get("traces", ""))),
+            plain(", ".join(verifier.identity.partition("@")[0] for verifier in run.verifiers)),
+            plain(one_line(run.command, 60), "dim"),
+        )
+    out().print(table)
+
+
+@app.command("show", help="One run: provenance, where its pairs went, and its agreement with step labels.")
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, or the start of one.")],
+    against_labels: Annotated[
+        bool,
+        typer.Option(
+            "--against-labels",
+            help="Compare rejections with the traces' step labels: ProcessBench accuracies and F1, "
+            "first-error location, precision and recall of steps, with 95 % intervals.",
+        ),
+    ] = False,
+    store: Store = None,
+    json_output: Json = False,
+) -> None:
+    from draftproof.cli.screen import out, plain
+    from draftproof.cli.summary import conservation_json, conservation_line
+    from draftproof.store.verdict_store import VerdictStore
+
+    with VerdictStore.open(store_url(store), create=False) as opened:
+        found = opened.run(run)
+        totals = opened.conservation(found.id)
+        measures = _against_labels(opened, found) if against_labels else None
+    if json_output:
+        shown = _run_json(found) | {"conservation": [conservation_json(total) for total in totals]}
+        if measures is not None:
+            shown["against_labels"] = {
+                name: {m.name: dataclasses.asdict(m) for m in each} for name, each in measures.items()
+            }
+        print(json.dumps(shown))
+        return
+    screen = out()
+    for name, value in _provenance(found):
+        screen.print(plain(f"{name:>12}  ", "dim") + plain(value))
+    for total in totals:
+        screen.print(plain(f"{total.verifier.partition('@')[0]:>12}  ", "dim") + plain(conservation_line(total)))
+    if measures is not None:
+        _print_measures(measures)
+
+
+def _run_json(run: Run) -> dict[str, object]:
+    return json.loads(json.dumps(dataclasses.asdict(run), default=str))  # type: ignore[no-any-return]
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    packages = ", ".join(f"{name} {version}" for name, version in run.packages.items())
+    return [
+        ("run", run.id),
+        ("command", run.command),
+        ("status", f"{run.status.value}, {run.started_at} to {run.finished_at or '…'}"),
+        ("host", f"{run.host}, {run.platform}, Python {run.python_version}"),
+        ("draftproof", run.draftproof_version + (f", commit {run.git_commit}" if run.git_commit else "")),
+        ("packages", packages),
+        ("settings", json.dumps(dict(run.settings))),
+        ("config", run.config_digest),
+        *(("input", json.dumps(dict(each))) for each in run.inputs),
+        *(("verifier", f"{v.identity}  {json.dumps(dict(v.arguments) | dict(v.fingerprint))}") for v in run.verifiers),
+        ("counts", json.dumps(dict(run.counts))),
+    ]
+
+
+def _against_labels(store: VerdictStore, run: Run) -> dict[str, list[Measure]]:
+    """Measures of each verifier of step granularity, and of all together, where a step is rejected by any."""
+    from draftproof.batch.metrics import Counts, count, measure
+    from draftproof.store.queries import VerdictFilter
+    from draftproof.verdict import Outcome
+
+    rejected: dict[str, dict[str, set[int]]] = {}
+    for verdict in store.iter_verdicts(VerdictFilter(run=run.id, outcome=Outcome.REJECT)):
+        key = verdict.subject
+        for name in (verdict.verifier.partition("#")[0], "any verifier"):
+            rejected.setdefault(name, {}).setdefault(key.trace_digest, set()).add(key.position)
+    names = [verifier.identity.partition("#")[0] for verifier in run.verifiers]
+    labelled: dict[str, list[tuple[str, Counts]]] = {name: [] for name in (*names, "any verifier")}
+    for trace in store.run_traces(run.id):
+        for name, collected in labelled.items():
+            counts = count(trace, rejected.get(name, {}).get(trace.digest, ()))
+            if counts is not None:
+                collected.append((trace.problem, counts))
+    return {name: measure(collected) for name, collected in labelled.items()}
+
+
+def _print_measures(measures: dict[str, list[Measure]]) -> None:
+    from rich.table import Table
+
+    from draftproof.batch.metrics import EXPLANATIONS
+    from draftproof.cli.screen import out, plain
+
+    for name, each in measures.items():
+        table = Table(box=None, padding=(0, 2), header_style="dim", title=plain(name, "bold"), title_justify="left")
+        for column in ("measure", "value", "95 % interval", "of", "what it is"):
+            table.add_column(column, justify="right" if column in ("value", "of") else "left")
+        for m in each:
+            value = "–" if m.value is None else f"{100 * m.value:.1f} %"
+            interval = "–" if m.low is None or m.high is None else f"{100 * m.low:.1f} – {100 * m.high:.1f}"
+            of = "" if m.of is None else f"{m.hits:,}/{m.of:,}"
+            table.add_row(plain(m.name, "bold"), plain(value), plain(interval, "dim"), plain(of), plain(EXPLANATIONS[m.name], "dim"))
+        out().print(table)
