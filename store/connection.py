@@ -118,28 +118,41 @@ def _sqlite(url: URL, create: bool, read_only: bool) -> Engine:
     file = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc' if create else 'rw'}"
 
     def connect() -> sqlite3.Connection:
-        # transactions are begun by the event below, never by the driver's guess
-        opened = sqlite3.connect(
-            file, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
-        )
         try:
-            _prepare_sqlite(opened, read_only)
-        except sqlite3.Error:
-            opened.close()
-            raise
-        return opened
+            return _open_sqlite(file, read_only)
+        except sqlite3.OperationalError as error:
+            # A reader makes files beside the database unless writers left theirs. Where it may not, and
+            # no writer has left any, nobody is writing: the file can be read as one that stays as it is.
+            refused = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+            if not (read_only and refused) or path.with_name(f"{path.name}-wal").exists():
+                raise
+            return _open_sqlite(f"{file}&immutable=1", read_only)
 
     engine = create_engine("sqlite:///", creator=connect, hide_parameters=True, **_POOL)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(opened: sqlite3.Connection, read_only: bool) -> None:
-    opened.execute("PRAGMA foreign_keys=ON")
-    opened.execute("PRAGMA synchronous=NORMAL")
-    if read_only:
-        opened.execute("PRAGMA query_only=ON")
-        return
+def _open_sqlite(file: str, read_only: bool) -> sqlite3.Connection:
+    # transactions are begun by an event of the engine, never by the driver's guess
+    opened = sqlite3.connect(
+        file, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+    )
+    try:
+        opened.execute("PRAGMA foreign_keys=ON")
+        opened.execute("PRAGMA synchronous=NORMAL")
+        if read_only:
+            opened.execute("PRAGMA query_only=ON")
+            opened.execute("SELECT 1 FROM sqlite_master").close()  # whether it can be read shows only now
+        else:
+            _use_write_ahead_log(opened)
+    except sqlite3.Error:
+        opened.close()
+        raise
+    return opened
+
+
+def _use_write_ahead_log(opened: sqlite3.Connection) -> None:
     # Changing the mode does not wait for locks as other statements do, and only the first process changes it.
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:

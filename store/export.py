@@ -148,7 +148,7 @@ def write_csv(rows: Iterable[StoredVerdict], stream: TextIO) -> int:
 def write_parquet(rows: Iterable[StoredVerdict], path: Path) -> int:
     try:
         import pyarrow  # type: ignore[import-untyped]
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError(
             "Parquet needs the package pyarrow.", remedy="Run `pip install 'draftproof[tables]'`."

@@ -24,10 +24,9 @@ _POSTGRES_RETRY = {"40001", "40P01", "55P03"}
 
 
 def describe(url: URL) -> str:
-    """The database for messages: never with a password, whether in the URL's own place or in its query."""
-    if "password" in url.query:
-        url = url.update_query_dict({"password": "***"})
-    return url.render_as_string(hide_password=True)
+    """The database for messages: never with a password, whether it stands before the host or in the query."""
+    url = url.difference_update_query(["password", "sslpassword"])
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
@@ -99,7 +98,7 @@ def _translate_sqlite(cause: sqlite3.Error, url: URL) -> StoreError | None:
 def _translate_postgres(cause: BaseException | None, url: URL) -> StoreError | None:
     state = _sqlstate(cause)
     where = describe(url)
-    text = _without_password(str(cause).strip(), url)
+    text = _without_password(str(cause).strip().partition("\n")[0], url)  # the rest repeats the statement
     if state in {"42P01", "42703"}:  # undefined table, undefined column
         return _schema_gone(where, text)
     if state in {"42501", "25006", "28000", "28P01"}:  # privilege, read-only transaction, authorization

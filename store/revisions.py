@@ -19,7 +19,7 @@ from draftproof.store.traces import CHUNK
 from draftproof.store.verdict_rows import COLUMNS, row_of
 from sqlalchemy import Connection, select
 
-from draftproof.canonical import digest, short
+from draftproof.canonical import digest_bytes, short
 from draftproof.errors import UnknownNameError, UsageError
 from draftproof.verdict import Cost, Guarantee, Outcome, Verdict
 
@@ -72,7 +72,7 @@ def insert_override(
         raise UsageError(f"the payload of verdict {verdict_id} was erased; there is nothing left to judge.")
     human = Verdict(
         subject=parse_verdict(old.payload).subject,
-        verifier=f"{HUMAN}#{short(digest({'author': author}))}",
+        verifier=f"{HUMAN}#{short(digest_bytes(searchable(author).encode()))}",
         sample=old.sample,
         proposition=old.proposition,
         outcome=outcome,

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
 from draftproof.errors import ContractError
+
+KEY_LENGTH = 300
+"""PostgreSQL indexes at most 2,700 bytes; a character takes four at most, and a key has two texts."""
 
 _REFUSED = re.compile("[\0\ud800-\udfff]")
 
@@ -31,7 +35,8 @@ def json_text(model: BaseModel, *, free: object = None, what: str = "", **only: 
     try:
         return model.model_dump_json(**only)
     except (PydanticSerializationError, UnicodeEncodeError):
-        return json.dumps(model.model_dump(mode="json", **only), ensure_ascii=True, separators=(",", ":"))
+        # not mode="json", which would alter the surrogates in the keys of dictionaries
+        return json.dumps(model.model_dump(**only), ensure_ascii=True, separators=(",", ":"))
 
 
 def _require_json(value: object, what: str) -> None:
@@ -46,9 +51,19 @@ def _require_json(value: object, what: str) -> None:
 
 def key_text(text: str) -> str:
     """`text` as part of a key. Raises ContractError for what a database would refuse."""
+    if len(text) > KEY_LENGTH:
+        raise ContractError(f"a key may not be longer than {KEY_LENGTH} characters, got {text[:40]!r}… of {len(text)}")
     if searchable(text) != text:
         raise ContractError(f"a key may not hold U+0000 or lone surrogates, got {text!r}")
     return text
+
+
+def name_text(text: str) -> str:
+    """`text` as a name to search by: itself, or its beginning and a digest where it is too long for an index."""
+    name = searchable(text)
+    if len(name) <= KEY_LENGTH:
+        return name
+    return f"{name[:80]}… {sha256(name.encode()).hexdigest()}"
 
 
 def searchable(text: str) -> str:

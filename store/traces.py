@@ -14,7 +14,7 @@ from typing import Any
 from draftproof.store.inserts import columns_of, insert_new
 from draftproof.store.records import StoredTrace, utc_now
 from draftproof.store.tables import run_traces, sightings, traces
-from draftproof.store.texts import json_text, searchable
+from draftproof.store.texts import json_text, name_text, searchable
 from sqlalchemy import Connection, func, select
 
 from draftproof.canonical import digest_bytes
@@ -63,7 +63,7 @@ def _sighting(trace: Trace, now: str) -> tuple[Any, ...]:
     return (
         digest_bytes(f"{trace.digest}{facts}".encode()),
         trace.digest,
-        searchable(trace.id),
+        name_text(trace.id),
         None if trace.generator is None else searchable(trace.generator),
         None if source is None else searchable(source.format),
         None if source is None else searchable(source.file),
@@ -90,7 +90,7 @@ def stream_run_traces(connection: Connection, run: int) -> Iterator[Trace]:
 
 def find_digests(connection: Connection, name: str, limit: int) -> list[str]:
     """Digests of stored traces that `name` may mean: an id, a digest, or the start of its hex digits."""
-    exact = select(sightings.c.trace_digest).where(sightings.c.name == searchable(name)).distinct().limit(limit)
+    exact = select(sightings.c.trace_digest).where(sightings.c.name == name_text(name)).distinct().limit(limit)
     found = list(connection.scalars(exact))
     if found:
         return sorted(found)

@@ -142,7 +142,8 @@ def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_an_export_that_breaks_leaves_the_old_file(store: VerdictStore, run: Run, tmp_path: Path, kind: Format) -> None:
-    path = tmp_path / "verdicts"
+    path = tmp_path / "exports" / "verdicts"
+    path.parent.mkdir()
     path.write_text("old")
 
     def broken() -> Iterator[StoredVerdict]:
@@ -151,7 +152,7 @@ def test_an_export_that_breaks_leaves_the_old_file(store: VerdictStore, run: Run
 
     with pytest.raises(RuntimeError):
         export_verdicts(broken(), path, kind)
-    assert [each.read_text() for each in tmp_path.glob("verdicts*") if each.suffix != ".db"] == ["old"]
+    assert [each.read_text() for each in path.parent.iterdir()] == ["old"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
