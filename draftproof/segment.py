@@ -147,7 +147,7 @@ _NATURAL_PROGRAM = re.compile(r"^[ \t]*#\d{1,4}[.:]", re.MULTILINE)
 # The look-behind lets a run of dots match only from its start: without it, "......" costs quadratic time.
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]*]*\s+(?=\S)|(?<![。！？])[。！？]+[”’」』）]*\s*")
 _LAST_WORD = re.compile(r"[^\W_](?:[\w.]{0,11})$")
-_LIST_MARKER = re.compile(r"\n[ \t>*#(-]*$")
+_LIST_MARKER = re.compile(r"(?:\n|[.!?:]\s)[ \t>*#(-]*$")
 _ABBREVIATIONS = (
     " dr mr mrs ms prof st jr sr vs etc cf al approx fig figs eq eqs no nos vol sec ch pp resp thm lem prop def "
     "i.e e.g a.k.a w.l.o.g wlog inc ltd co "

@@ -60,7 +60,7 @@ class Prm800kImporter:
             labels = (StepLabel.UNKNOWN,) * len(steps)
         yield make_trace(
             source=source,
-            id=content_id(optional_text(record, "labeler") or "", optional_text(record, "timestamp") or "", problem),
+            id=content_id(*(optional_text(record, key) or "" for key in ("labeler", "timestamp")), problem, *steps),
             problem=problem,
             steps=steps,
             blank_steps=True,
