@@ -24,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 from draftproof.errors import MissingExtraError, ProofEnvironmentError
+from draftproof.settings import settings
 
 LIBRARIES = ("libInit_shared.so", "libleanshared_2.so", "libleanshared_1.so", "libleanshared.so")
 """In the order they must be loaded; the first three are stubs."""
@@ -121,8 +122,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def cache_folder() -> Path:
     """Where this user's compiled modules and proof cache lie."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "draftproof"
+    return settings().cache_dir
 
 
 def source_digest(sources: Path = PRELUDE) -> str:
@@ -131,7 +131,7 @@ def source_digest(sources: Path = PRELUDE) -> str:
     for module in MODULES:
         content = (sources / f"{module}.lean").read_bytes()
         digest.update(f"{module} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+    return f"sha256:{digest.hexdigest()}"
 
 
 def compiled_prelude(cache: Path | None = None, *, lean: EmbeddedLean | None = None) -> Prelude:
