@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from draftproof.claims.evaluate import DIVISION_BY_ZERO, Decision, decide
+from draftproof.claims.evaluate import BY_BOUNDS, DIVISION_BY_ZERO, Decision, decide
 from draftproof.claims.extract import Extraction, Undecided, extract_claims
 from draftproof.claims.plain import plain, plain_number
 from draftproof.claims.tree import Claim, Hypothesis
@@ -102,6 +102,8 @@ def _value(decision: Decision, *, left: bool) -> str | None:
     value = decision.left if left else decision.right
     if value is None:
         return "undefined" if decision.reason == DIVISION_BY_ZERO else None
+    if decision.reason == BY_BOUNDS and value.denominator.bit_length() > 64:
+        return f"≈ {float(value):.12g}"
     text = plain_number(value)
     return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}… ({len(text)} characters)"
 

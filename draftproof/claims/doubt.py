@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from draftproof.claims.bounds import enclose
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.lexer import Kind, Token
 from draftproof.claims.parser import Side
@@ -137,11 +138,13 @@ def _close(claim: Claim) -> bool:
 def _rounded_to_integer(claim: Claim) -> bool:
     """`200 / 0.4536 = 441`: a quotient given as the nearest integer, within one percent."""
     right = claim.right
-    if not isinstance(right, Number) or right.decimals or not _divides(claim.left):
+    if not isinstance(right, Number) or right.decimals:
         return False
     try:
-        exact = evaluate(claim.left)
+        exact = enclose(claim.left).low
     except Undefined:
+        return False
+    if exact.denominator == 1:
         return False
     difference = abs(exact - right.value)
     return difference <= Fraction(1, 2) and difference * 100 <= abs(exact)
@@ -257,17 +260,30 @@ def _in_words(claim: Claim, place: Place) -> str | None:
     words = set(_WORD.findall(sentence))
     if words & DENIES:
         return "denied"
-    if WEIGHS & set(_WORD.findall(text[max(start, begin - 400) : begin].lower())):
+    if not _is_calculation(claim) and WEIGHS & set(_WORD.findall(text[max(start, begin - 400) : begin].lower())):
         return "on_trial"
     following = re.search(r"[.?!]", text[end:])
     if following is not None and following[0] == "?":
         return "asked_not_asserted"
     whole = f"{place.problem} {text}".lower()
-    if OTHER_ARITHMETIC & set(_WORD.findall(whole)) or _OTHER_MARKS.search(whole):
+    if OTHER_ARITHMETIC & set(_WORD.findall(whole)) - set(_WORD.findall(claim.text.lower())) or _OTHER_MARKS.search(whole):
         return "other_arithmetic"
     if words & ROUNDS and ((_divides(claim.left) and isinstance(claim.right, Number)) or _close(claim)):
         return "rounded_in_words"
     return None
+
+
+def _is_calculation(claim: Claim) -> bool:
+    """Whether the right side is a result or a simplification of the left one, rather than a side of an equation."""
+    left, right = claim.left, claim.right
+    if isinstance(right, Number) or (isinstance(right, Negate) and isinstance(right.operand, Number)):
+        return not isinstance(left, Number)
+    if not isinstance(left, Binary) or not isinstance(right, Binary) or left.operator is not right.operator:
+        return False
+    try:
+        return evaluate(left.right) == evaluate(right.right) or evaluate(left.left) == evaluate(right.left)
+    except Undefined:
+        return False
 
 
 def _divides(expression: Expression) -> bool:

@@ -40,6 +40,7 @@ DIVISION_BY_ZERO = "division_by_zero"
 TOO_LARGE = "too_large"
 UNSUPPORTED_VALUE = "no_rational_value"
 FREE_VARIABLE = "free_variable"
+BY_BOUNDS = "by_bounds"
 CONTRADICTORY_HYPOTHESES = "contradictory_hypotheses"
 
 
@@ -67,12 +68,14 @@ class Decision:
     holds: bool | None
     left: Fraction | None = None
     right: Fraction | None = None
+    """Exact values of the sides; with reason `by_bounds`, rationals within 2^-190 of them."""
     reason: str = ""
 
 
 def decide(claim: Claim) -> Decision:
     """Decide a claim under its hypotheses.
 
+    Sides without a rational value are compared by rational bounds, which can show that they differ.
     A division by zero makes the claim false with reason `division_by_zero`: an equation whose side
     has no value does not hold. Any other side without a rational value leaves it undecided.
     """
@@ -93,12 +96,40 @@ def decide(claim: Claim) -> Decision:
             sides.append(None)
             reasons.append(undefined.reason)
     left, right = sides
-    if left is None or right is None:
-        undecided = [reason for reason in reasons if reason != DIVISION_BY_ZERO]
-        if undecided:
-            return Decision(None, left, right, undecided[0])
+    if left is not None and right is not None:
+        return Decision(_related(claim, left, right), left, right)
+    undecided = [reason for reason in reasons if reason != DIVISION_BY_ZERO]
+    if not undecided:
         return Decision(False, left, right, DIVISION_BY_ZERO)
-    return Decision(_related(claim, left, right), left, right)
+    if set(reasons) == {UNSUPPORTED_VALUE}:
+        return _decide_by_bounds(claim, values)
+    return Decision(None, left, right, undecided[0])
+
+
+def _decide_by_bounds(claim: Claim, values: Mapping[str, Fraction]) -> Decision:
+    """Decide a claim whose sides are irrational, where rational bounds suffice."""
+    from draftproof.claims.bounds import enclose  # it builds on this module
+
+    try:
+        left, right = enclose(claim.left, values), enclose(claim.right, values)
+    except Undefined as undefined:
+        return Decision(None, reason=undefined.reason)
+    middle = ((left.low + left.high) / 2, (right.low + right.high) / 2)
+    gap = max(left.low - right.high, right.low - left.high)  # positive when the intervals do not meet
+    spread = max(left.high - right.low, right.high - left.low)
+    below, above = left.high < right.low, left.low > right.high
+    tolerance = claim.tolerance or Fraction(0)
+    certain: dict[Relation, bool | None] = {
+        Relation.EQUAL: False if gap > 0 else None,
+        Relation.NOT_EQUAL: True if gap > 0 else None,
+        Relation.LESS: True if below else False if above else None,
+        Relation.AT_MOST: True if below else False if above else None,
+        Relation.GREATER: True if above else False if below else None,
+        Relation.AT_LEAST: True if above else False if below else None,
+        Relation.ABOUT: True if spread <= tolerance else False if gap > tolerance else None,
+    }
+    holds = certain[claim.relation]
+    return Decision(holds, *middle, reason=BY_BOUNDS if holds is not None else UNSUPPORTED_VALUE)
 
 
 def _related(claim: Claim, left: Fraction, right: Fraction) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from draftproof.claims.division import division_sides, remainder_after
 from draftproof.claims.doubt import Place, doubt
 from draftproof.claims.evaluate import decide
 from draftproof.claims.hypotheses import is_closed, is_substitution, known_values, under_hypotheses
@@ -144,16 +145,21 @@ class _Finder:
     ) -> None:
         (first, lhs), (start, rhs) = left, right
         sign = piece[relation]
-        span = _whole_braces(self.text, piece[first].start, piece[rhs.stop - 1].end)
+        left_side, right_side, stop = lhs.expression, rhs.expression, rhs.stop
+        if sign.text == "=" and (remainder := remainder_after(piece, stop)) is not None:
+            sides = division_sides(left_side, right_side, remainder[0])
+            if sides is not None:
+                (left_side, right_side), stop = sides, remainder[1]
+        span = _whole_braces(self.text, piece[first].start, piece[stop - 1].end)
         if not _says_something(lhs, rhs, sign, self.text[sign.start : sign.end]):
             return
-        closed_left, closed_right = is_closed(lhs.expression), is_closed(rhs.expression)
-        if not closed_right or not (closed_left or is_substitution(lhs.expression, rhs.expression)):
+        closed_left, closed_right = is_closed(left_side), is_closed(right_side)
+        if not closed_right or not (closed_left or is_substitution(left_side, right_side)):
             return
         claim = Claim(
             relation=Relation(sign.text) if sign.text != "≈" else Relation.EQUAL,
-            left=lhs.expression,
-            right=rhs.expression,
+            left=left_side,
+            right=right_side,
             span=span,
             text=self.text[span.start : span.end],
             written=sign.text,
@@ -171,7 +177,7 @@ class _Finder:
             return
         if decide(claim).holds is False:
             in_words = self.text[sign.start : sign.end].isalpha()
-            place = Place(self.text, self.problem, piece, first, start, rhs.stop, annotated, in_words)
+            place = Place(self.text, self.problem, piece, first, start, stop, annotated, in_words)
             reason = doubt(claim, lhs, rhs, place)
             if reason:
                 self.undecided.append(Undecided(span, claim.text, reason))

@@ -213,7 +213,7 @@ class _Parser:
                 token = self.take()
                 if self.kind() is Kind.FACTORIAL:
                     raise NotAnExpression("double factorial")
-                if self.at >= len(self.tokens) or self.tokens[self.at].start > token.end:
+                if self.kind() is None or self.kind() is Kind.WORD:
                     self.readings.add(Reading.FACTORIAL_OR_EXCLAMATION)
                 self.operators += 1
                 node = Apply(Function.FACTORIAL, (node,))

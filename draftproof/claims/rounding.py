@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+from draftproof.claims.bounds import enclose
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.tree import Claim, Expression, Negate, Number, Relation
 
@@ -40,9 +41,10 @@ def _literal(expression: Expression) -> Number | None:
 
 def _tolerance(literal: Number, shown: Expression, other: Expression, *, loose: bool) -> Fraction | None:
     try:
-        exact, written = evaluate(other), evaluate(shown)
+        written, bounds = evaluate(shown), enclose(other)
     except Undefined:
         return None
+    exact = (bounds.low + bounds.high) / 2
     if exact == written:
         return None
     unit = Fraction(1, 10**literal.decimals)
