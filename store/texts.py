@@ -33,10 +33,14 @@ def json_text(model: BaseModel, *, free: object = None, what: str = "", **only: 
     if free:
         _require_json(free, what)
     try:
-        return model.model_dump_json(**only)
+        text = model.model_dump_json(**only)
+        # pydantic raises for lone surrogates in values, but writes those in the keys of dictionaries as U+FFFD
+        if "\ufffd" not in text:
+            return text
     except (PydanticSerializationError, UnicodeEncodeError):
-        # not mode="json", which would alter the surrogates in the keys of dictionaries
-        return json.dumps(model.model_dump(**only), ensure_ascii=True, separators=(",", ":"))
+        pass  # the slower way below can write every text
+    # not mode="json", which would alter the keys too
+    return json.dumps(model.model_dump(**only), ensure_ascii=True, separators=(",", ":"))
 
 
 def _require_json(value: object, what: str) -> None:

