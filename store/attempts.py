@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sqlalchemy import Connection, select
+
 from draftproof.store.inserts import columns_of, insert_new
 from draftproof.store.records import Attempt, Pair, Skip, utc_now
 from draftproof.store.tables import attempts, skips
 from draftproof.store.texts import key_text, searchable
-from sqlalchemy import Connection, select
-
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.verdict import ErrorEvidence, Outcome, Verdict
 

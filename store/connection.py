@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from draftproof.store.failures import describe, is_transient, reported
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from draftproof.errors import MissingExtraError, StoreUnreachableError, UsageError
+from draftproof.store.failures import describe, is_transient, reported
 
 DEFAULT_URL = "sqlite:///draftproof.db"
 BUSY_TIMEOUT_MS = 15_000

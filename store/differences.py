@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from draftproof.store.records import Difference, Judgement, PlannedVerifier, Run
-from draftproof.store.tables import is_current, run_traces, verdicts
 from sqlalchemy import Connection, Row, Select, and_, exists, select
 
+from draftproof.store.records import Difference, Judgement, PlannedVerifier, Run
+from draftproof.store.tables import is_current, run_traces, verdicts
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.verdict import Outcome
 

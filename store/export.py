@@ -17,9 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from draftproof.store.records import StoredVerdict, parse_verdict
-
 from draftproof.errors import InputError, MissingExtraError, StoreUnreachableError
+from draftproof.store.records import StoredVerdict, parse_verdict
 from draftproof.verdict import Verdict
 
 Format = Literal["jsonl", "csv", "parquet"]

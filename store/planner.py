@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from draftproof.store.records import Pair, PlannedVerifier
-from draftproof.store.tables import is_current, verdicts
-from draftproof.store.traces import CHUNK
 from sqlalchemy import Connection, select
 
 from draftproof.errors import UsageError
+from draftproof.store.records import Pair, PlannedVerifier
+from draftproof.store.tables import is_current, verdicts
+from draftproof.store.traces import CHUNK
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.verdict import Outcome
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
+
+from draftproof.errors import UnknownNameError
 from draftproof.store.records import StoredVerdict
 from draftproof.store.runs import find_run
 from draftproof.store.tables import is_current, run_traces, run_verifiers, runs, sightings, verdicts
 from draftproof.store.texts import searchable
 from draftproof.store.traces import CHUNK, find_digests
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
-
-from draftproof.errors import UnknownNameError
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import StepLabel
 from draftproof.verdict import Guarantee, Outcome, Proposition

@@ -10,9 +10,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from draftproof.store.leaf import leaf_digest
 from pydantic import ValidationError
 
+from draftproof.store.leaf import leaf_digest
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import Trace
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict

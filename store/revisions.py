@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import Connection, select
+
+from draftproof.canonical import digest_bytes, short
+from draftproof.errors import UnknownNameError, UsageError
 from draftproof.store.inserts import Row, insert_new
 from draftproof.store.leaf import salts
 from draftproof.store.records import parse_verdict, utc_now
@@ -17,10 +21,6 @@ from draftproof.store.tables import is_current, verdicts
 from draftproof.store.texts import searchable
 from draftproof.store.traces import CHUNK
 from draftproof.store.verdict_rows import COLUMNS, row_of
-from sqlalchemy import Connection, select
-
-from draftproof.canonical import digest_bytes, short
-from draftproof.errors import UnknownNameError, UsageError
 from draftproof.verdict import Cost, Guarantee, Outcome, Verdict
 
 HUMAN = "human@1"

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from draftproof.store.inserts import columns_of, insert_new
-from draftproof.store.records import Conservation, PlannedVerifier, Run, RunStatus, utc_now
-from draftproof.store.tables import conservation as conservation_view
-from draftproof.store.tables import run_verifiers, runs
-from draftproof.store.texts import key_text, searchable
 from sqlalchemy import Connection, Row, select, update
 
 import draftproof
 from draftproof.canonical import digest
 from draftproof.errors import UnknownNameError, UsageError
+from draftproof.store.inserts import columns_of, insert_new
+from draftproof.store.records import Conservation, PlannedVerifier, Run, RunStatus, utc_now
+from draftproof.store.tables import conservation as conservation_view
+from draftproof.store.tables import run_verifiers, runs
+from draftproof.store.texts import key_text, searchable
 from draftproof.subject import Granularity
 from draftproof.verdict import Guarantee, Proposition
 

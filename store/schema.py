@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from draftproof.store.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
 from sqlalchemy import Connection, column, inspect, select, table
 
 from draftproof.errors import SchemaMismatchError
+from draftproof.store.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
 
 
 def installed_version(connection: Connection) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -53,6 +54,7 @@ def _require_json(value: object, what: str) -> None:
     raise ContractError(f"{what} is not JSON: {cause}.", remedy="Give strings, finite numbers, booleans, null, lists.")
 
 
+@lru_cache(maxsize=2048)  # the verdicts of a batch share few keys
 def key_text(text: str) -> str:
     """`text` as part of a key. Raises ContractError for what a database would refuse."""
     if len(text) > KEY_LENGTH:
@@ -72,4 +74,6 @@ def name_text(text: str) -> str:
 
 def searchable(text: str) -> str:
     """`text` for a column that repeats a field for searching."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _REFUSED.sub("\ufffd", text)

@@ -11,14 +11,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from draftproof.store.inserts import columns_of, insert_new
-from draftproof.store.records import StoredTrace, utc_now
-from draftproof.store.tables import run_traces, sightings, traces
-from draftproof.store.texts import json_text, name_text, searchable
 from sqlalchemy import Connection, func, select
 
 from draftproof.canonical import digest_bytes
 from draftproof.errors import UnknownNameError, UsageError
+from draftproof.store.inserts import columns_of, insert_new
+from draftproof.store.records import StoredTrace, utc_now
+from draftproof.store.tables import run_traces, sightings, traces
+from draftproof.store.texts import json_text, name_text, searchable
 from draftproof.trace import Trace
 
 CHUNK = 500

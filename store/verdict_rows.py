@@ -1,8 +1,10 @@
 """From a `Verdict` to the row that keeps it.
 
-This is the hot path of every run, so it builds plain tuples in the order of `COLUMNS` and asks
-pydantic for the payload once. pydantic writes fields in the order of the model, so that the same
-verdict gives the same bytes; those bytes are stored, and the leaf digest covers exactly them.
+This is the hot path of every run. It builds plain tuples in the order of `COLUMNS`, asks pydantic
+for the payload once, and reads `_value_` of enumerations because `value` looks it up at each use.
+
+pydantic writes fields in the order of the model, so that the same verdict gives the same bytes.
+Those bytes are stored, and the leaf digest covers exactly them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from draftproof.store.inserts import Row, columns_of
 from draftproof.store.leaf import leaf_digest, salts
 from draftproof.store.tables import verdicts as table
 from draftproof.store.texts import json_text, key_text, searchable
-
 from draftproof.verdict import Verdict
 
 COLUMNS = columns_of(table, without=("id", "tree_index"))
@@ -46,7 +47,7 @@ def row_of(
     return (
         run,
         key_text(subject.trace_digest),
-        subject.granularity.value,
+        subject.granularity._value_,
         subject.position,
         key_text(verifier),
         verdict.sample,
@@ -54,11 +55,11 @@ def row_of(
         supersedes,
         author,
         note,
-        verdict.proposition.value,
-        verdict.outcome.value,
+        verdict.proposition._value_,
+        verdict.outcome._value_,
         verdict.score,
         verdict.calibrated,
-        verdict.guarantee.value,
+        verdict.guarantee._value_,
         verdict.lossless,
         searchable(verdict.reason),
         cost.wall_seconds,

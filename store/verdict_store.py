@@ -21,6 +21,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from sqlalchemy import Connection
+
+from draftproof.errors import IntegrityError
 from draftproof.store.attempts import attempts_of, insert_attempts, insert_skips, stream_attempts
 from draftproof.store.connection import DEFAULT_URL, Database, parse_url
 from draftproof.store.differences import between_runs, between_verifiers
@@ -47,9 +50,6 @@ from draftproof.store.schema import installed_version, require_compatible
 from draftproof.store.tables import verdicts as verdict_table
 from draftproof.store.traces import get_trace, insert_traces, stream_run_traces
 from draftproof.store.verdict_rows import COLUMNS, rows_of
-from sqlalchemy import Connection
-
-from draftproof.errors import IntegrityError
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Verdict
 from draftproof.verifier import Verifier

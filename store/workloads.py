@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 from draftproof.store.records import Pair, PlannedVerifier
-
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import Source, Span, Step, Trace
 from draftproof.verdict import Cost, EquationEvidence, ErrorEvidence, Guarantee, Outcome, Proposition, Verdict

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import Connection
+
 from draftproof.store.connection import DEFAULT_URL, Database, parse_url
 from draftproof.store.schema import installed_version, require_compatible
 from draftproof.store.tables import SCHEMA_VERSION, VERSION_TABLE
-from sqlalchemy import Connection
 
 # any constant will do, as long as every version of draftproof takes the same lock
 _ADVISORY_LOCK = 0x64726166
