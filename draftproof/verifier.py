@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -90,11 +91,11 @@ def _checked(verifier: Verifier, subjects: Sequence[Subject]) -> list[Verdict]:
         _hold_contract(verifier, subjects, verdicts)
     except DisagreementError:
         raise
-    except Exception as error:  # a verifier's crash is data about the verifier, not about the run
+    except (Exception, SystemExit) as error:  # a verifier's crash is data about the verifier, not about the run
         if len(subjects) > 1:
             middle = len(subjects) // 2
             return _checked(verifier, subjects[:middle]) + _checked(verifier, subjects[middle:])
-        evidence = ErrorEvidence(type=type(error).__name__, message=str(error)[:2000])
+        evidence = ErrorEvidence(type=type(error).__name__, message=_message(error))
         reason = "contract_violation" if isinstance(error, ContractError) else "verifier_crashed"
         return [error_verdict(verifier, subjects[0], reason=reason, error=evidence)]
     share = (time.perf_counter() - started) / len(subjects)
@@ -106,12 +107,37 @@ def _hold_contract(verifier: Verifier, subjects: Sequence[Subject], verdicts: Se
         raise ContractError(f"{verifier.name} gave {len(verdicts)} verdicts for {len(subjects)} subjects")
     expected = identity(verifier)
     for subject, verdict in zip(subjects, verdicts, strict=True):
+        if not isinstance(verdict, Verdict):
+            raise ContractError(f"{verifier.name} gave a {type(verdict).__name__} in place of a verdict")
         if verdict.subject != subject.key:
             raise ContractError(f"{verifier.name} answered for {verdict.subject} when asked for {subject.key}")
         if verdict.verifier != expected:
             raise ContractError(f"{verifier.name} signed as {verdict.verifier!r}, its identity is {expected!r}")
         if verdict.proposition is not verifier.proposition:
-            raise ContractError(f"{verifier.name} scored {verdict.proposition} and says it scores {verifier.proposition}")
+            raise ContractError(
+                f"{verifier.name} scored {verdict.proposition} and says that it scores {verifier.proposition}"
+            )
+        if verdict.sample:
+            raise ContractError(f"{verifier.name} answered for draw {verdict.sample}; a check is asked for draw 0")
+        _hold_type(verifier, verdict)
+
+
+def _hold_type(verifier: Verifier, verdict: Verdict) -> None:
+    """`model_copy` and `model_construct` make verdicts that nobody validated: NaN scores, `raw` that is no JSON."""
+    try:
+        json.dumps([verdict.score, verdict.raw], allow_nan=False)  # pydantic writes NaN as null
+        Verdict.model_validate_json(verdict.model_dump_json(warnings=False))
+    except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors
+        raise ContractError(f"{verifier.name} gave a verdict that cannot be stored: {error}") from error
+
+
+def _message(error: BaseException) -> str:
+    """What `error` says, as text that can be stored."""
+    try:
+        said = str(error)
+    except Exception:
+        return "the error's own message cannot be read"
+    return said[:2000].encode(errors="backslashreplace").decode()[:2000]
 
 
 def _with_cost(verdict: Verdict, seconds: float) -> Verdict:
