@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,10 +15,42 @@ from draftproof.segment import pieces, protected_regions, segment, segmentation_
 ALL = sorted(strategies())
 # Made of what the rules look for, so that random texts hit them; plain st.text() almost never would.
 FRAGMENTS = st.sampled_from(
-    ["\n", "\n\n", "\r\n", " ", "$$", "\\[", "\\]", "\\begin{align}", "\\end{align}", "\\begin{cases}", "\\end{cases}",
-     "```\n", "~~~", "1. ", "Step 2: ", "#3. ", "Dr. Who", "A sentence. ", "x = 3.5", "。", "---", "\\\\", "\\$", "\t",
-     "é", "𝔸", "\u2028", "(2) ", "e.g. ", "...", "!?", "**", "I. "]
-)  # fmt: skip
+    [
+        "\n",
+        "\n\n",
+        "\r\n",
+        " ",
+        "$$",
+        "\\[",
+        "\\]",
+        "\\begin{align}",
+        "\\end{align}",
+        "\\begin{cases}",
+        "\\end{cases}",
+        "```\n",
+        "~~~",
+        "1. ",
+        "Step 2: ",
+        "#3. ",
+        "Dr. Who",
+        "A sentence. ",
+        "x = 3.5",
+        "。",
+        "---",
+        "\\\\",
+        "\\$",
+        "\t",
+        "é",
+        "𝔸",
+        "\u2028",
+        "(2) ",
+        "e.g. ",
+        "...",
+        "!?",
+        "**",
+        "I. ",
+    ]
+)
 TEXTS = st.one_of(st.text(max_size=200), st.lists(FRAGMENTS, max_size=60).map("".join))
 
 
@@ -26,7 +59,7 @@ TEXTS = st.one_of(st.text(max_size=200), st.lists(FRAGMENTS, max_size=60).map(""
 def test_the_pieces_concatenate_to_the_text(strategy, text):
     spans = segment(text, strategy)
     assert "".join(text[span.start : span.end] for span in spans) == text
-    assert all(left.end == right.start for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left.end == right.start for left, right in pairwise(spans))
     assert all(span.start < span.end for span in spans)
     assert pieces(text, strategy) == [text[span.start : span.end] for span in spans]
 
@@ -49,25 +82,54 @@ def test_every_piece_says_something_when_the_text_does(strategy, text):
 @pytest.mark.parametrize(
     ("strategy", "text", "expected"),
     [
-        pytest.param("blank_line", "One.\n\nTwo,\nstill two.\n \t\n\nThree.", ["One.\n\n", "Two,\nstill two.\n \t\n\n", "Three."], id="blank-lines-with-spaces"),
+        pytest.param(
+            "blank_line",
+            "One.\n\nTwo,\nstill two.\n \t\n\nThree.",
+            ["One.\n\n", "Two,\nstill two.\n \t\n\n", "Three."],
+            id="blank-lines-with-spaces",
+        ),
         pytest.param("blank_line", "a\r\n\r\nb", ["a\r\n\r\n", "b"], id="crlf"),
         pytest.param("blank_line", "a\n\n---\n\nb", ["a\n\n", "---\n\nb"], id="a-rule-joins-the-next"),
         pytest.param("blank_line", "a\n\n***", ["a\n\n***"], id="a-last-rule-joins-the-one-before"),
         pytest.param("blank_line", "***\n\n---", ["***\n\n---"], id="nothing-but-rules-is-one-step"),
         pytest.param("line", "a\n\nb\nc", ["a\n\n", "b\n", "c"], id="blank-lines-belong-to-the-line-before"),
-        pytest.param("numbered", "So:\n1. a\n2. b\nmore b\n10) c", ["So:\n", "1. a\n", "2. b\nmore b\n", "10) c"], id="numbers"),
-        pytest.param("numbered", "Step 1: a\n**Step 2**: b\n- Step 3: c", ["Step 1: a\n", "**Step 2**: b\n", "- Step 3: c"], id="step-words"),
-        pytest.param("numbered", "It costs\n3.5 dollars\n2. b", ["It costs\n3.5 dollars\n", "2. b"], id="a-decimal-is-no-number-of-a-step"),
-        pytest.param("sentence", "He has 3.5 apples. She, e.g. Ann, has 2. Dr. No has none!", ["He has 3.5 apples. ", "She, e.g. Ann, has 2. ", "Dr. No has none!"], id="stops-that-end-nothing"),
-        pytest.param("sentence", "1. Add them. 2. Stop.", ["1. Add them. ", "2. Stop."], id="list-number-at-line-start"),
+        pytest.param(
+            "numbered", "So:\n1. a\n2. b\nmore b\n10) c", ["So:\n", "1. a\n", "2. b\nmore b\n", "10) c"], id="numbers"
+        ),
+        pytest.param(
+            "numbered",
+            "Step 1: a\n**Step 2**: b\n- Step 3: c",
+            ["Step 1: a\n", "**Step 2**: b\n", "- Step 3: c"],
+            id="step-words",
+        ),
+        pytest.param(
+            "numbered",
+            "It costs\n3.5 dollars\n2. b",
+            ["It costs\n3.5 dollars\n", "2. b"],
+            id="a-decimal-is-no-number-of-a-step",
+        ),
+        pytest.param(
+            "sentence",
+            "He has 3.5 apples. She, e.g. Ann, has 2. Dr. No has none!",
+            ["He has 3.5 apples. ", "She, e.g. Ann, has 2. ", "Dr. No has none!"],
+            id="stops-that-end-nothing",
+        ),
+        pytest.param(
+            "sentence", "1. Add them. 2. Stop.", ["1. Add them. ", "2. Stop."], id="list-number-at-line-start"
+        ),
         pytest.param("sentence", "这是一。这是二！", ["这是一。", "这是二！"], id="full-width-stops"),
-        pytest.param("natural_program", "#1. Given.\n#2. (by #1) Step 1: so\nand so\n#3. end", ["#1. Given.\n", "#2. (by #1) Step 1: so\nand so\n", "#3. end"], id="natural-program"),
+        pytest.param(
+            "natural_program",
+            "#1. Given.\n#2. (by #1) Step 1: so\nand so\n#3. end",
+            ["#1. Given.\n", "#2. (by #1) Step 1: so\nand so\n", "#3. end"],
+            id="natural-program",
+        ),
         pytest.param("code_line", "a = 1\n\nif a:\n    b = 2\n", ["a = 1\n\n", "if a:\n", "    b = 2\n"], id="code"),
         pytest.param("given", "a\n\nb", ["a\n\nb"], id="given-is-one"),
         pytest.param("line", "", [], id="nothing"),
         pytest.param("line", " \n ", [" \n "], id="white-space-is-one-piece"),
     ],
-)  # fmt: skip
+)
 def test_where_each_rule_cuts(strategy, text, expected):
     assert pieces(text, strategy) == expected
 
@@ -112,9 +174,31 @@ def test_the_name_carries_the_version_and_an_unknown_one_is_refused():
 
 
 HOSTILE = [
-    ".", " ", "$$", "\\[ \\[", "\\begin{a}", "```\n", ".)", "\n ", "- ", "a. B ", "1. ", "`", "step ", "\n", "9. A", "\n1. ",
-    ". . ", "\\begin{a}\\end{a}", "Mr. ", "x", "#", "\\\\", "\\[x\\]\n\n", "*\n\n",
-]  # fmt: skip
+    ".",
+    " ",
+    "$$",
+    "\\[ \\[",
+    "\\begin{a}",
+    "```\n",
+    ".)",
+    "\n ",
+    "- ",
+    "a. B ",
+    "1. ",
+    "`",
+    "step ",
+    "\n",
+    "9. A",
+    "\n1. ",
+    ". . ",
+    "\\begin{a}\\end{a}",
+    "Mr. ",
+    "x",
+    "#",
+    "\\\\",
+    "\\[x\\]\n\n",
+    "*\n\n",
+]
 
 
 @pytest.mark.parametrize("unit", HOSTILE, ids=repr)

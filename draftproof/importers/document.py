@@ -42,14 +42,14 @@ def peek(chunks: Iterator[bytes], path: str, *, log: bool) -> tuple[Iterator[byt
                 break
     except StreamError as error:
         rest = _broken(error)
-    return prepended(head, rest), log or _looks_like_document(head.lstrip(), path.lower())
+    return prepended(head, rest), _looks_like_document(head.lstrip(), path.lower(), log)
 
 
-def _looks_like_document(head: bytes, path: str) -> bool:
+def _looks_like_document(head: bytes, path: str, log: bool) -> bool:
     name = _COMPRESSION.sub("", path)
     if name.endswith((".jsonl", ".ndjson")):
         return False
-    if head.startswith(b"["):
+    if log or head.startswith(b"["):
         return True
     return head.startswith(b"{") and name.endswith(".json") and not _is_record(head.partition(b"\n")[0])
 
@@ -122,8 +122,8 @@ class _Scanner:
                 if self._where > 0 and self._depth == self._where:
                     yield from self._ended(chunk[kept : found.start()])
                     kept = position
-            else:
-                self._depth = max(0, self._depth - 1)
+            elif self._depth > 0:
+                self._depth -= 1
                 if self._where > 0 and self._depth == self._where - 1:
                     yield from self._ended(chunk[kept : found.start()])
                     self._where = _SKIPPING if self._depth else _WHOLE
@@ -156,9 +156,9 @@ class _Scanner:
         return self._where != _WHOLE
 
     def _last_bytes(self, before: bytes) -> bytes:
-        if len(before) < _KEY_LENGTH and self._parts:
-            return (self._parts[-1] + before)[-_KEY_LENGTH:]
-        return before[-_KEY_LENGTH:]
+        if len(before) >= _KEY_LENGTH:
+            return before[-_KEY_LENGTH:]
+        return b"".join([*(part[-_KEY_LENGTH:] for part in self._parts[-_KEY_LENGTH:]), before])
 
     def _keep(self, part: bytes) -> None:
         self._length += len(part)

@@ -21,11 +21,13 @@ from draftproof.importers.record import (
     rest,
     text,
     texts,
+    values,
 )
 from draftproof.rejects import RejectCode
 from draftproof.trace import Source, StepLabel, Trace
 
 _PROCESSES = ("modified", "original", "both")
+_SEVERAL = "multi_solutions"
 
 
 def matches(record: Record) -> bool:
@@ -44,9 +46,7 @@ class PrmBenchImporter:
 
     def parse(self, record: Record, *, source: Source) -> Iterable[Trace]:
         modified, original = texts(record, "modified_process"), texts(record, "original_process")
-        base = optional_text(record, "idx") or content_id(text(record, "modified_question"), *modified)
-        kind = optional_text(record, "classification")
-        name = f"{base}/{kind}" if kind else base
+        name = _name(record, modified)
         meta = rest(record, "modified_process", "original_process", "modified_question", "original_question", "idx")
         if self.process != "original":
             yield make_trace(
@@ -72,9 +72,18 @@ class PrmBenchImporter:
             )
 
 
+def _name(record: Record, modified: list[str]) -> str:
+    """`idx` names the question, not the row: each class of errors has one, and `multi_solutions` several."""
+    content = content_id(text(record, "modified_question"), *modified)
+    parts = [optional_text(record, "idx") or content, optional_text(record, "classification")]
+    if parts[1] == _SEVERAL:
+        parts.append(content[:8])
+    return "/".join(part for part in parts if part)
+
+
 def _labels(record: Record, steps: int) -> tuple[StepLabel, ...]:
-    wrong = record.get("error_steps")
-    if not isinstance(wrong, list) or not all(isinstance(step, int) and not isinstance(step, bool) for step in wrong):
+    wrong = values(record, "error_steps")
+    if not all(isinstance(step, int) and not isinstance(step, bool) for step in wrong):
         raise RecordError(RejectCode.WRONG_TYPE, "`error_steps` must be a list of integers")
     if any(step < 1 for step in wrong):
         raise RecordError(RejectCode.WRONG_VALUE, "`error_steps` counts from 1")

@@ -56,26 +56,30 @@ def optional_text(record: Record, key: str) -> str | None:
     raise _wrong_type(key, "a string or a number", value)
 
 
-def texts(record: Record, key: str) -> list[str]:
-    """A list of strings that must be there; it may be empty."""
+def values(record: Record, key: str) -> list[Any]:
+    """A list that must be there; it may be empty."""
     value = _present(record, key)
     if not isinstance(value, list):
-        raise _wrong_type(key, "a list of strings", value)
-    for index, item in enumerate(value):
+        raise _wrong_type(key, "a list", value)
+    return value
+
+
+def texts(record: Record, key: str) -> list[str]:
+    """A list of strings that must be there; it may be empty."""
+    found = values(record, key)
+    for index, item in enumerate(found):
         if not isinstance(item, str):
             raise _wrong_type(f"{key}[{index}]", "a string", item)
-    return value
+    return found
 
 
 def objects(record: Record, key: str) -> list[Record]:
     """A list of objects that must be there; it may be empty."""
-    value = _present(record, key)
-    if not isinstance(value, list):
-        raise _wrong_type(key, "a list of objects", value)
-    for index, item in enumerate(value):
+    found = values(record, key)
+    for index, item in enumerate(found):
         if not isinstance(item, dict):
             raise _wrong_type(f"{key}[{index}]", "an object", item)
-    return value
+    return found
 
 
 def mapping(record: Record, key: str) -> Record:

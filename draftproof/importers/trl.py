@@ -19,6 +19,7 @@ from draftproof.importers.record import (
     rest,
     text,
     texts,
+    values,
 )
 from draftproof.rejects import RejectCode
 from draftproof.trace import Source, Trace
@@ -32,7 +33,7 @@ def matches(record: Record) -> bool:
 class TrlImporter:
     def parse(self, record: Record, *, source: Source) -> Iterable[Trace]:
         steps = texts(record, "completions")
-        right = [_right(label) for label in record.get("labels") or []]
+        right = [_right(label) for label in values(record, "labels")]
         if len(right) != len(steps):
             raise RecordError(RejectCode.WRONG_VALUE, f"{len(right)} `labels` for {len(steps)} `completions`")
         yield make_trace(

@@ -282,9 +282,8 @@ def test_an_archive_member_that_swells_is_passed_over(tmp_path, imported):
     assert imported(lie, "lie.eval").codes == [(1, "corrupt_stream")]
 
 
-def test_a_damaged_or_encrypted_member_is_rejected_alone(tmp_path, imported, fixture_file):
-    good = (b'{"id": 1, "epoch": 1, "input": "q", "output": {"completion": "a"}}', b'{"id": 2, "epoch": 1, "input": "q", '
-            b'"output": {"completion": "b"}}')  # fmt: skip
+def test_a_damaged_or_encrypted_member_is_rejected_alone(tmp_path, imported):
+    good = [b'{"id": %d, "epoch": 1, "input": "q", "output": {"completion": "a"}}' % number for number in (1, 2)]
     path = tmp_path / "log.eval"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for number, data in enumerate(good):

@@ -67,14 +67,20 @@ def test_gsm8k_answers_leave_the_steps_and_annotations_stay(fixture_file):
 def test_gsm8k_model_solutions_give_a_trace_for_each_model(fixture_file):
     traces = fixture_file("gsm8k_models.jsonl").traces
     assert [trace.generator for trace in traces[:4]] == [
-        "6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification",
-    ]  # fmt: skip
+        "6b_finetuning",
+        "6b_verification",
+        "175b_finetuning",
+        "175b_verification",
+    ]
     row, _, model = traces[0].id.partition("/")
     assert model == "6b_finetuning"
     assert all(trace.id.startswith(f"{row}/") for trace in traces[:4])
     assert [(trace.final_answer, trace.answer_correct) for trace in traces[:4]] == [
-        ("26", False), ("224", False), ("4", False), ("18", True),
-    ]  # fmt: skip
+        ("26", False),
+        ("224", False),
+        ("4", False),
+        ("18", True),
+    ]
     assert {trace.reference_answer for trace in traces[:4]} == {"18"}
     assert (
         texts(traces[0])[-1] == "She has 13 ducks eggs and she sells 2 each day so she makes 13 * 2 = $<<13*2=26>>26\n"
@@ -111,9 +117,15 @@ def test_mr_gsm8k_counts_from_1(fixture_file):
 
 
 def test_mr_gsm8k_reads_solutions_that_are_right(imported):
-    row = {"uuid": "u", "question": "q", "ground_truth_answer": 4, "model_output_steps": ["2 + 2", "#### 4"],
-           "model_output_answer_correctness": "correct", "model_output_solution_correctness": "correct",
-           "model_output_solution_first_error_step": "N/A"}  # fmt: skip
+    row = {
+        "uuid": "u",
+        "question": "q",
+        "ground_truth_answer": 4,
+        "model_output_steps": ["2 + 2", "#### 4"],
+        "model_output_answer_correctness": "correct",
+        "model_output_solution_correctness": "correct",
+        "model_output_solution_first_error_step": "N/A",
+    }
     bad = {**row, "model_output_solution_correctness": "wrong"}
     found = imported(lines(row, bad, {**bad, "model_output_solution_first_error_step": 0}))
     assert found.traces[0].step_labels == (C, C)
@@ -148,8 +160,14 @@ def test_prmbench_counts_from_1_and_has_a_twin(fixture_file):
 
 
 def test_prmbench_claims_nothing_when_every_error_lies_beyond_the_last_step(imported):
-    row = {"original_question": "q", "modified_question": "q", "original_process": ["a"], "modified_process": ["a", "b"],
-           "error_steps": [3], "idx": "i"}  # fmt: skip
+    row = {
+        "original_question": "q",
+        "modified_question": "q",
+        "original_process": ["a"],
+        "modified_process": ["a", "b"],
+        "error_steps": [3],
+        "idx": "i",
+    }
     found = imported(
         lines(row, {**row, "error_steps": [0]}, {**row, "error_steps": [True]}, {**row, "error_steps": "1"})
     )
@@ -160,8 +178,11 @@ def test_prmbench_claims_nothing_when_every_error_lies_beyond_the_last_step(impo
 def test_prm800k_follows_the_path_that_was_taken(fixture_file):
     human, found_error, gave_up, written = fixture_file("prm800k.jsonl").traces
     assert texts(human) == [
-        "A minute has 60 seconds.", "Let us multiply.", "7.8 * 60 = 468.", "So it is 468.\n\n# Answer\n\n468",
-    ]  # fmt: skip
+        "A minute has 60 seconds.",
+        "Let us multiply.",
+        "7.8 * 60 = 468.",
+        "So it is 468.\n\n# Answer\n\n468",
+    ]
     assert human.step_labels == (C, C, C, C)
     assert (human.final_answer, human.reference_answer) == ("468", "468")
     assert {"step": 0, "text": "A minute has 100 seconds.", "rating": -1} in human.meta["siblings"]
@@ -188,23 +209,33 @@ def test_lm_eval_counts_a_document_once_however_many_filters_there_are(fixture_f
     found = fixture_file("lm_eval.jsonl")
     assert found.progress.skipped == 2
     assert [(trace.id, trace.final_answer, trace.answer_correct) for trace in found.traces] == [
-        ("0", "72", True), ("1", "24", False),
-    ]  # fmt: skip
+        ("0", "72", True),
+        ("1", "24", False),
+    ]
     assert texts(found.traces[0])[0] == "In May she sold 48/2 = 24.\n\n"
     named = fixture_file("lm_eval.jsonl", "lm-eval:filter=flexible-extract")
     assert named.lines_read == [3, 4]
     assert [trace.id for trace in fixture_file("lm_eval.jsonl", "lm-eval:filter=all").traces][::2] == [
-        "0/strict-match", "0/flexible-extract",
-    ]  # fmt: skip
+        "0/strict-match",
+        "0/flexible-extract",
+    ]
 
 
 def test_lm_eval_repeats_are_traces_and_multiple_choice_is_no_solution(imported):
-    row = {"doc_id": 7, "doc": {"n": 1}, "target": "4", "arguments": [["What is 2 + 2?", {}]], "resps": [["It is 4.", "It is 5."]],
-           "filtered_resps": ["4", "5"], "exact_match": 0.0}  # fmt: skip
+    row = {
+        "doc_id": 7,
+        "doc": {"n": 1},
+        "target": "4",
+        "arguments": [["What is 2 + 2?", {}]],
+        "resps": [["It is 4.", "It is 5."]],
+        "filtered_resps": ["4", "5"],
+        "exact_match": 0.0,
+    }
     found = imported(lines(row, {**row, "resps": [[["-1.5", "False"]], [["-0.2", "True"]]]}, {**row, "resps": [[]]}))
     assert [(trace.id, trace.final_answer, trace.answer_correct) for trace in found.traces] == [
-        ("7/0", "4", None), ("7/1", "5", None),
-    ]  # fmt: skip
+        ("7/0", "4", None),
+        ("7/1", "5", None),
+    ]
     assert found.traces[0].problem == "What is 2 + 2?"
     assert found.codes == [(2, "no_solution"), (3, "no_solution")]
 
@@ -231,10 +262,16 @@ def test_inspect_takes_nan_for_not_scored(fixture_file):
 
 
 def test_inspect_scorers_must_agree_unless_one_is_named(imported):
-    sample = {"id": 1, "epoch": 2, "input": "q", "target": "4", "messages": [],
-              "output": {"model": "m", "choices": [{"message": {"role": "assistant", "content": "attachment://h"}}]},
-              "attachments": {"h": "It is 4."},
-              "scores": {"match": {"value": "C", "answer": "4"}, "judge": {"value": 0, "answer": "4"}}}  # fmt: skip
+    sample = {
+        "id": 1,
+        "epoch": 2,
+        "input": "q",
+        "target": "4",
+        "messages": [],
+        "output": {"model": "m", "choices": [{"message": {"role": "assistant", "content": "attachment://h"}}]},
+        "attachments": {"h": "It is 4."},
+        "scores": {"match": {"value": "C", "answer": "4"}, "judge": {"value": 0, "answer": "4"}},
+    }
     failed = {**sample, "output": {"model": "m", "choices": []}}
     log = json.dumps({"version": 2, "status": "success", "eval": {}, "samples": [sample, failed]}).encode()
     found = imported(log, "log.json")
@@ -271,12 +308,17 @@ def test_chat_options(fixture_file):
 
 
 def test_chat_turns_can_each_be_a_trace(imported):
-    talk = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "A."}, {"role": "user", "content": "b?"},
-            {"role": "assistant", "content": "B."}]  # fmt: skip
+    talk = [
+        {"role": "user", "content": "a?"},
+        {"role": "assistant", "content": "A."},
+        {"role": "user", "content": "b?"},
+        {"role": "assistant", "content": "B."},
+    ]
     found = imported(lines({"id": "t", "messages": talk}), format="chat:turns=all")
     assert [(trace.id, trace.problem, texts(trace)) for trace in found.traces] == [
-        ("t/1", "a?", ["A."]), ("t/3", "b?", ["B."]),
-    ]  # fmt: skip
+        ("t/1", "a?", ["A."]),
+        ("t/3", "b?", ["B."]),
+    ]
     assert imported(lines({"id": "t", "messages": talk[:1]})).codes == [(1, "no_solution")]
 
 
