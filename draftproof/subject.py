@@ -12,7 +12,7 @@ from draftproof.trace import Trace
 
 
 class Granularity(StrEnum):
-    TOKEN_BLOCK = "token_block"
+    TOKEN_BLOCK = "token_block"  # noqa: S105 - a name, not a secret
     STEP = "step"
     CLAIM = "claim"
     DOCUMENT = "document"

@@ -110,4 +110,6 @@ def _integer_root(value: int, degree: int) -> int:
 def _rounded(interval: Interval) -> Interval:
     """Ends with at most 2·BITS binary places, moved outwards: numerators must not grow with every step."""
     scale = 2 ** (2 * BITS)
-    return Interval(Fraction(math.floor(interval.low * scale), scale), Fraction(math.ceil(interval.high * scale), scale))
+    return Interval(
+        Fraction(math.floor(interval.low * scale), scale), Fraction(math.ceil(interval.high * scale), scale)
+    )

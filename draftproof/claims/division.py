@@ -28,7 +28,9 @@ def remainder_after(piece: Sequence[Token], stop: int) -> tuple[Number, int] | N
     return Number(piece[at].value, piece[at].text), at + 1
 
 
-def division_sides(division: Expression, quotient: Expression, remainder: Number) -> tuple[Expression, Expression] | None:
+def division_sides(
+    division: Expression, quotient: Expression, remainder: Number
+) -> tuple[Expression, Expression] | None:
     """Dividend, and divisor times quotient plus remainder; None when the left side is no plain division."""
     if not isinstance(division, Binary) or division.operator is not Operator.DIVIDE:
         return None

@@ -18,10 +18,11 @@ from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.lexer import Kind, Token
 from draftproof.claims.parser import Side
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Negate, Number, Operator, Relation
-from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, WEIGHS, unit_size
+from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, WEIGHS, unit_size, words
 
 _WORD = re.compile(r"[a-z']+")
 _OTHER_MARKS = re.compile(r"\\pmod|\\bmod|\\mod|\\equiv|≡|\\oplus|\d_\{?\d")
+_CUT_NUMBER = re.compile(r"\b\d{1,3},\s\d{3}(?:\D|$)")
 _AFTERTHOUGHT = 140
 """Characters after an equation within which it may still be denied ("which is impossible")."""
 
@@ -119,7 +120,11 @@ def _running_total(claim: Claim, place: Place) -> bool:
     while isinstance(first, Binary):
         first = first.left
     try:
-        if isinstance(left, Binary) and left.operator is right.operator and evaluate(left.right) == evaluate(right.right):
+        if (
+            isinstance(left, Binary)
+            and left.operator is right.operator
+            and evaluate(left.right) == evaluate(right.right)
+        ):
             return False
         return isinstance(first, Number | Negate) and abs(evaluate(first) - evaluate(left)) <= _unit(first)
     except Undefined:
@@ -163,10 +168,10 @@ def _label(left: Side, place: Place) -> str | None:
 def _split_thousands(place: Place) -> bool:
     """`14, 400 / 80`: a number cut by a space after its comma."""
     begin = place.piece[place.first].start
-    return re.search(r"\d,\s$", place.text[max(0, begin - 4) : begin]) is not None
+    return _CUT_NUMBER.search(place.text[max(0, begin - 6) : begin + 4]) is not None
 
 
-_INTRODUCES = frozenset("so then that since because thus hence have therefore know".split())
+_INTRODUCES = words("so then that since because thus hence have therefore know")
 
 
 def _unit(node: Expression) -> Fraction:
@@ -180,7 +185,7 @@ def _rounded_inputs(claim: Claim) -> bool:
         return False
     literals = [n for n in itertools.chain(_numbers(claim.left), _numbers(claim.right)) if n.decimals]
     inputs = [n for n in literals if n is not claim.right and n is not claim.left and _may_be_rounded(n)]
-    if not inputs or len(inputs) > 5:
+    if not inputs or len(inputs) > 5 or (claim.written != "≈" and _only_sums(claim.left)):
         return False
     slack = claim.tolerance or Fraction(0)
     shown = [n for n in (claim.left, claim.right) if isinstance(n, Number)]
@@ -193,6 +198,19 @@ def _rounded_inputs(claim: Claim) -> bool:
         except Undefined:
             return True
     return min(differences) <= slack and max(differences) >= -slack
+
+
+def _only_sums(expression: Expression) -> bool:
+    """Sums of decimals are exact: nobody rounds them."""
+    match expression:
+        case Binary(operator, left, right):
+            return operator in (Operator.ADD, Operator.SUBTRACT) and _only_sums(left) and _only_sums(right)
+        case Negate(operand):
+            return _only_sums(operand)
+        case Number():
+            return True
+        case _:
+            return False
 
 
 def _may_be_rounded(number: Number) -> bool:
@@ -228,8 +246,8 @@ def _moved(expression: Expression, values: dict[int, Fraction]) -> Expression:
             return expression
 
 
-_JOINS_LEFT = frozenset("and by between than over per with from to times minus plus or in each every for".split())
-_JOINS_RIGHT = frozenset("remainder r with more less fewer times percent and mod over out plus minus short".split())
+_JOINS_LEFT = words("and by between than over per with from to times minus plus or in each every for")
+_JOINS_RIGHT = words("remainder r with more less fewer times percent and mod over out plus minus short")
 
 
 def _beside(place: Place) -> str | None:
@@ -257,8 +275,8 @@ def _in_words(claim: Claim, place: Place) -> str | None:
     begin, end = claim.span.start, claim.span.end
     start = max(text.rfind(stop, 0, begin) for stop in (". ", "\n", "? ", "! ")) + 1
     sentence = text[max(start, begin - 400) : min(len(text), end + _AFTERTHOUGHT)].lower()
-    words = set(_WORD.findall(sentence))
-    if words & DENIES:
+    found = set(_WORD.findall(sentence))
+    if found & DENIES:
         return "denied"
     if not _is_calculation(claim) and WEIGHS & set(_WORD.findall(text[max(start, begin - 400) : begin].lower())):
         return "on_trial"
@@ -266,9 +284,11 @@ def _in_words(claim: Claim, place: Place) -> str | None:
     if following is not None and following[0] == "?":
         return "asked_not_asserted"
     whole = f"{place.problem} {text}".lower()
-    if OTHER_ARITHMETIC & set(_WORD.findall(whole)) - set(_WORD.findall(claim.text.lower())) or _OTHER_MARKS.search(whole):
+    if OTHER_ARITHMETIC & set(_WORD.findall(whole)) - set(_WORD.findall(claim.text.lower())) or _OTHER_MARKS.search(
+        whole
+    ):
         return "other_arithmetic"
-    if words & ROUNDS and ((_divides(claim.left) and isinstance(claim.right, Number)) or _close(claim)):
+    if found & ROUNDS and ((_divides(claim.left) and isinstance(claim.right, Number)) or _close(claim)):
         return "rounded_in_words"
     return None
 

@@ -233,7 +233,7 @@ def _pieces(tokens: Sequence[Token]) -> list[list[Token]]:
 def _beginning(piece: list[Token], begin: int, end: int) -> tuple[int, Side] | None:
     """The expression right after a relation, when nothing that could belong to it follows."""
     try:
-        side = parse(piece[:end], begin)
+        side = parse(piece, begin, end)
     except NotAnExpression:
         return None
     if side.stop == end:
@@ -258,7 +258,7 @@ def _ending(piece: list[Token], begin: int, end: int) -> tuple[int, Side] | None
     """The expression right before a relation, begun where ordinary words or an opened bracket leave off."""
     for start in _starts(piece, begin, end):
         try:
-            side = parse(piece[:end], start)
+            side = parse(piece, start, end)
         except NotAnExpression:
             continue
         if side.stop != end:

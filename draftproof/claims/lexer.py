@@ -13,7 +13,7 @@ from enum import Enum, auto
 from fractions import Fraction
 from typing import NamedTuple
 
-from draftproof.claims.words import GLUED_UNITS
+from draftproof.claims.words import GLUED_UNITS, words
 
 
 class Kind(Enum):
@@ -72,14 +72,14 @@ _TOKEN = re.compile(
     | (?P<degree>\^\s?\{\s?\\circ\s?\}|\^\s?\\circ|\\degree|°)
     | (?P<command>\\(?:[A-Za-z]+\*?|.|\n))
     | (?P<number>\d+(?:(?:[.,:]|\{,\}|\\,)\d+)*(?:[eE][+-]?\d+(?![\w.]))?|\.\d+)
+    | (?P<superscript>[²³])
+    | (?P<vulgar>[¼½¾⅓⅔⅛])
     | (?P<word>[^\W\d_]+(?:['’][^\W\d_]+)*)
     | (?P<arrow>=>|->|⇒|→|∴|⟹)
     | (?P<relation>:=|==|<=|>=|!=|=<|[=≠≈≤≥<>≃≅])
     | (?P<ellipsis>\.\.\.+|…|⋯)
     | (?P<power>\*\*|\^)
     | (?P<sign>[-+−–*×·⋅∗∙÷/∕])
-    | (?P<superscript>[²³])
-    | (?P<vulgar>[¼½¾⅓⅔⅛])
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
     | (?P<currency>\$\$|[$€£])
@@ -141,9 +141,8 @@ _COMMANDS: dict[str, tuple[Kind, str]] = {
      "therefore", "because", "[", "]", "begin", "end", "hline", "land", "lor", "mid", "tag"),
     (Kind.STOP, ""),
 )  # fmt: skip
-_IGNORED = frozenset(
-    ["left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "textstyle"]
-    + [",", ";", ":", "!", " ", "(", ")", "&", "limits", "nolimits", "thinspace"]
+_IGNORED = frozenset([",", ";", ":", "!", " ", "(", ")", "&"]) | words(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits nolimits thinspace"
 )
 _TEXT = frozenset(["text", "textbf", "textit", "textrm", "mathrm", "mbox", "mathbf", "hbox", "textnormal"])
 _GROUPING = frozenset(["boxed", "fbox", "displaylines", "cancel", "bcancel", "xcancel", "underline", "color"])
@@ -219,11 +218,13 @@ class _Lexer:
         digits = written.replace(",", "")
         recurring = self.text[match.end() : match.end() + 2] in (".\\", ".(")
         padded = len(digits) > 1 and digits[0] == "0" and digits.isdigit()  # `0900`: a time, a code
-        if not (recurring or padded) and len(digits) <= MAX_DIGITS and (_PLAIN.fullmatch(written) or _THOUSANDS.fullmatch(written)):
+        if (
+            not (recurring or padded)
+            and len(digits) <= MAX_DIGITS
+            and (_PLAIN.fullmatch(written) or _THOUSANDS.fullmatch(written))
+        ):
             decimals = len(digits.partition(".")[2]) if "e" not in digits.lower() else 0
-            self.tokens.append(
-                Token(Kind.NUMBER, digits, match.start(), match.end(), Fraction(digits), decimals)
-            )
+            self.tokens.append(Token(Kind.NUMBER, digits, match.start(), match.end(), Fraction(digits), decimals))
         else:
             self._emit(Kind.OPAQUE, match)
 
@@ -277,7 +278,10 @@ class _Lexer:
 
     def _power(self, match: re.Match[str], _: bool | None) -> None:
         if match[0] == "**":
-            before, after = self.text[max(0, match.start() - 1) : match.start()], self.text[match.end() : match.end() + 1]
+            before, after = (
+                self.text[max(0, match.start() - 1) : match.start()],
+                self.text[match.end() : match.end() + 1],
+            )
             if not ((before.isalnum() or before == ")") and (after.isdigit() or after in ("(", "-"))):
                 return  # bold text
         self._emit(Kind.POWER, match, "^")
@@ -358,7 +362,7 @@ class _Lexer:
             return  # alignment in LaTeX
         elif sign == ":" and before.isspace():
             self._emit(Kind.OPAQUE, match)  # a ratio
-        elif sign in ".;:?!\"“”‘’`#•—✓":
+        elif sign in '.;:?!"“”‘’`#•—✓':
             self._emit(Kind.STOP, match)
         else:
             self._emit(Kind.OPAQUE, match)

@@ -19,6 +19,8 @@ from draftproof.claims.words import CHANGES_VALUE, ENDS_PHRASE, unit_size
 MAX_DEPTH = 60
 """Nesting beyond this is not read: no reasoning step needs it, and recursion must stay bounded."""
 
+MAX_OPERATORS = 200
+
 MAX_UNIT_WORDS = 5
 MAX_ASIDE_WORDS = 8
 
@@ -38,6 +40,10 @@ class NotAnExpression(Exception):
     """The tokens at this place do not begin an expression."""
 
 
+class TooLong(Exception):
+    """The expression goes on beyond what is read; unlike NotAnExpression, no shorter one is tried."""
+
+
 @dataclass(slots=True)
 class Side:
     """What one parse found."""
@@ -54,10 +60,13 @@ class Side:
     named_units: int = 0
 
 
-def parse(tokens: Sequence[Token], start: int) -> Side:
-    """The longest expression that begins at `start`. Raises NotAnExpression."""
-    parser = _Parser(tokens, start)
-    expression = parser.sum()
+def parse(tokens: Sequence[Token], start: int, end: int) -> Side:
+    """The longest expression that begins at `start` and does not reach `end`. Raises NotAnExpression."""
+    parser = _Parser(tokens, start, end)
+    try:
+        expression = parser.sum()
+    except TooLong as error:
+        raise NotAnExpression("too many operators") from error
     side = Side(expression, parser.at, parser.readings, parser.units)
     side.operators = parser.operators
     side.named_units = parser.named_units
@@ -69,9 +78,10 @@ _CLOSING = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉"}
 
 
 class _Parser:
-    def __init__(self, tokens: Sequence[Token], start: int) -> None:
+    def __init__(self, tokens: Sequence[Token], start: int, end: int) -> None:
         self.tokens = tokens
         self.at = start
+        self.end = end
         self.depth = 0
         self.readings: set[Reading] = set()
         self.units: set[tuple[str, str]] = set()
@@ -81,7 +91,13 @@ class _Parser:
 
     def kind(self, ahead: int = 0) -> Kind | None:
         index = self.at + ahead
-        return self.tokens[index].kind if index < len(self.tokens) else None
+        return self.tokens[index].kind if index < self.end else None
+
+    def count(self) -> None:
+        """One more operator. A side with too many is refused: trees are walked by recursion."""
+        self.operators += 1
+        if self.operators > MAX_OPERATORS:
+            raise TooLong
 
     def take(self) -> Token:
         self.at += 1
@@ -104,7 +120,7 @@ class _Parser:
             except NotAnExpression:
                 self._back_to(back, depth)  # the operator is left for the caller to see: the side is not whole
                 break
-            self.operators += 1
+            self.count()
             if _is_percent(right) and not _is_percent(left) and not _is_one(left):
                 self.readings.add(Reading.PERCENT_SUM)
             left = Binary(operator, left, right)
@@ -139,7 +155,7 @@ class _Parser:
                     self.readings.add(Reading.IMPLICIT_PRODUCT)
             else:
                 return left
-            self.operators += 1
+            self.count()
             left = Binary(operator, left, right)
 
     def _juxtaposed(self) -> bool:
@@ -177,7 +193,7 @@ class _Parser:
             except NotAnExpression:
                 self._back_to(back, depth)
                 return base
-            self.operators += 1
+            self.count()
             raised: Expression = Binary(Operator.POWER, base, exponent)
             return self.suffix(raised)
         return base
@@ -215,7 +231,7 @@ class _Parser:
                     raise NotAnExpression("double factorial")
                 if self.kind() is None or self.kind() is Kind.WORD:
                     self.readings.add(Reading.FACTORIAL_OR_EXCLAMATION)
-                self.operators += 1
+                self.count()
                 node = Apply(Function.FACTORIAL, (node,))
             elif kind is Kind.PERCENT:
                 self.take()
@@ -224,9 +240,7 @@ class _Parser:
                     node = Number(node.value / 100, f"{node.text}%", node.decimals + 2)
                 else:
                     node = Binary(Operator.DIVIDE, node, Number(Fraction(100), "100"))
-            elif kind is Kind.DEGREE:
-                self.take()
-            elif kind is Kind.CURRENCY and self._closes_inline_math():
+            elif kind is Kind.DEGREE or (kind is Kind.CURRENCY and self._closes_inline_math()):
                 self.take()
             elif kind in (Kind.WORD, Kind.DIVIDE) and (length := self._unit_length()):
                 for _ in range(length):
@@ -272,9 +286,8 @@ class _Parser:
             kind = self.kind(length)
             if kind is Kind.WORD:
                 word = self.tokens[self.at + length].text
-                if word in ENDS_PHRASE or word in CHANGES_VALUE:
-                    if word != "per" or not words:
-                        return 0
+                if (word in ENDS_PHRASE or word in CHANGES_VALUE) and (word != "per" or not words):
+                    return 0
                 words += 1
                 length += 1
             elif kind is Kind.DIVIDE and words and self.kind(length + 1) is Kind.WORD:
@@ -297,7 +310,11 @@ class _Parser:
             return self.number()
         if kind is Kind.NAME:
             token = self.take()
-            if self.kind() is Kind.OPEN and self.tokens[self.at].text == "(" and self.tokens[self.at].start == token.end:
+            if (
+                self.kind() is Kind.OPEN
+                and self.tokens[self.at].text == "("
+                and self.tokens[self.at].start == token.end
+            ):
                 raise NotAnExpression("a function of ours or of nobody's")
             return Variable(token.text)
         if kind is Kind.OPEN:
@@ -306,18 +323,18 @@ class _Parser:
             return self.absolute()
         if kind is Kind.FRACTION:
             self.take()
-            numerator, denominator = self.argument(), self.argument()
-            self.operators += 1
+            numerator, denominator = self._two_digits() or (self.argument(), self.argument())
+            self.count()
             return Binary(Operator.DIVIDE, numerator, denominator)
         if kind is Kind.ROOT:
             self.take()
             if self.kind() is Kind.OPEN and self.tokens[self.at].text == "[":
                 raise NotAnExpression("only square roots are read")
-            self.operators += 1
+            self.count()
             return Apply(Function.SQUARE_ROOT, (self.argument(),))
         if kind is Kind.BINOMIAL:
             self.take()
-            self.operators += 1
+            self.count()
             return Apply(Function.BINOMIAL, (self.argument(), self.argument()))
         raise NotAnExpression(f"no operand at token {self.at}")
 
@@ -333,14 +350,14 @@ class _Parser:
         if fraction is None:
             return whole
         self.readings.add(Reading.MIXED_NUMBER)
-        self.operators += 1
+        self.count()
         return Binary(Operator.ADD, whole, fraction)
 
     def _fraction_after(self, whole: Token) -> Expression | None:
         """The proper fraction of a mixed number: `2 1/2`, `2\\frac{1}{2}`, `2½`."""
         if whole.value is None or whole.value.denominator != 1 or whole.decimals:
             return None
-        window = self.tokens[self.at : self.at + 7]
+        window = self.tokens[self.at : min(self.at + 7, self.end)]
         kinds = [token.kind for token in window]
         if kinds[:1] == [Kind.NUMBER] and window[0].value is not None and window[0].text.count("/"):
             token = self.take()
@@ -368,10 +385,10 @@ class _Parser:
             raise NotAnExpression("unclosed bracket")
         self.take()
         if opening.text == "⌊":
-            self.operators += 1
+            self.count()
             return Apply(Function.FLOOR, (inner,))
         if opening.text == "⌈":
-            self.operators += 1
+            self.count()
             return Apply(Function.CEILING, (inner,))
         return inner
 
@@ -385,8 +402,17 @@ class _Parser:
             raise NotAnExpression("unclosed bar")
         self.take()
         self._bars -= 1
-        self.operators += 1
+        self.count()
         return Apply(Function.ABSOLUTE, (inner,))
+
+    def _two_digits(self) -> tuple[Expression, Expression] | None:
+        """The arguments in `\\frac12`."""
+        token = self.tokens[self.at] if self.at < self.end else None
+        if token is None or token.kind is not Kind.NUMBER or len(token.text) != 2 or not token.text.isdigit():
+            return None
+        self.at += 1
+        top, bottom = (Number(Fraction(int(digit)), digit) for digit in token.text)
+        return top, bottom
 
     def argument(self) -> Expression:
         """An argument of a LaTeX command: a group in braces, or a single digit."""

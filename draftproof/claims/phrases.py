@@ -73,7 +73,8 @@ def _phrase(tokens: Sequence[Token], at: int, result: list[Token]) -> int:
         result.append(_sign(Kind.TIMES, "*", tokens[at]))
         return 1
     if word in EQUALS_WORDS:
-        length = 2 if word == "equal" and word_at(at + 1) == "to" else 1
+        said = (word, word_at(at + 1), word_at(at + 2))
+        length = 3 if said == ("is", "equal", "to") else 2 if said[:2] == ("equal", "to") else 1
         if (word != "equal" or length == 2) and operand_at(at + length):
             result.append(_sign(Kind.RELATION, "=", tokens[at]))
             return length

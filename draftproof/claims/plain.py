@@ -54,7 +54,7 @@ def _plain(node: Expression) -> tuple[str, int]:
     """Text of a node and how tightly it binds; 5 needs no parentheses anywhere."""
     match node:
         case Number(_, text):
-            return text, 5 if text.replace(".", "").replace(",", "").isdigit() else 0
+            return text, 0 if "/" in text else 5
         case Variable(name):
             return name, 5
         case Apply(function, arguments):

@@ -14,7 +14,6 @@ from draftproof.claims.bounds import enclose
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.tree import Claim, Expression, Negate, Number, Relation
 
-
 FLOAT_DIGITS = 15
 """A literal with this many significant digits was printed by a program that computes in binary."""
 

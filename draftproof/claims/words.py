@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+
+def words(text: str) -> frozenset[str]:
+    """The words of `text`, as a table."""
+    return frozenset(text.split())
+
+
 SUM_WORDS = {"plus": "+", "minus": "-"}
 PRODUCT_WORDS = {"times": "*"}
 PHRASES = {("multiplied", "by"): "*", ("divided", "by"): "/"}
@@ -39,55 +45,59 @@ MULTIPLE_WORDS = {"twice": 2, "double": 2, "triple": 3, "thrice": 3}
 
 EQUALS_WORDS = frozenset({"is", "equals", "equal"})
 
-LEADS_TO_SIGN = frozenset("is equals equal to of get gets gives give makes so then that than".split())
+LEADS_TO_SIGN = words("is equals equal to of get gets gives give makes so then that than")
 """After these words a minus sign belongs to the number that follows."""
 
-ORDINAL_NOUNS = frozenset(
+ORDINAL_NOUNS = words(
     "day days week weeks month months year years step steps case cases part parts room number no grade page chapter"
-    " floor class level question problem round game trip stage phase line row column group team".split()
+    " floor class level question problem round game trip stage phase line row column group team"
 )
 """`day 1 * 2`: a number after these is a name, not an amount."""
 
-GLUED_UNITS = frozenset(
+GLUED_UNITS = words(
     "cm mm km kg mg ml kl lb lbs oz ft yd mi mph kph hr hrs min mins sec secs gal pts deg usd"
-    " am pm gb mb kb kw kwh hz khz mhz".split()
+    " am pm gb mb kb kw kwh hz khz mhz"
 )
 """Letters that may follow a digit without a space and still be a unit; any others are variables."""
 
-CHANGES_VALUE = frozenset(
-    "squared cubed factorial choose mod modulo percent percentage percentages dozen dozens pair pairs"
-    " hundred thousand million millions billion billions trillion hundredths thousandths"
-    " sin cos tan cot sec csc arcsin arccos arctan sinh cosh log ln lg exp sqrt gcd lcm max min det dim"
-    " pi theta root cube square base remainder over per raised power point negative by".split()
-) | frozenset(FRACTION_WORDS) | frozenset(MULTIPLE_WORDS)
+CHANGES_VALUE = (
+    words(
+        "squared cubed factorial choose mod modulo percent percentage percentages dozen dozens pair pairs"
+        " hundred thousand million millions billion billions trillion hundredths thousandths"
+        " sin cos tan cot sec csc arcsin arccos arctan sinh cosh log ln lg exp sqrt gcd lcm max min det dim"
+        " pi theta root cube square base over per raised power point negative by"
+    )
+    | frozenset(FRACTION_WORDS)
+    | frozenset(MULTIPLE_WORDS)
+)
 """Next to a number, these change what the number is: the side is not read without them."""
 
-ENDS_PHRASE = frozenset(
+ENDS_PHRASE = words(
     "and so then is are was were equals equal plus minus times of or if because which that but to from we get gets"
     " gives give makes make than when since thus hence therefore where with has have had costs cost be as leaving"
-    " left leaves total totals in for at on after before now while each every until giving".split()
+    " left leaves total totals in for at on after before now while each every until giving"
 )
 """No unit phrase runs across these: `16 eggs and 3 * 4` is two things, not a product of 16."""
 
-DENIES = frozenset(
+DENIES = words(
     "not isn't doesn't don't didn't aren't cannot can't won't no contradiction contradicts contradictory false"
     " impossible incorrect incorrectly wrong invalid instead mistake mistaken mistakenly exceeds unfortunately"
-    " hmm fails fail violates violate inconsistent mismatch never neither nor".split()
+    " hmm fails fail violates violate inconsistent mismatch never neither nor"
 )
 """In the sentence of an equation or right after it: the equation is denied, not asserted."""
 
-WEIGHS = frozenset(
+WEIGHS = words(
     "if suppose supposing assume assuming assumed try trying check checking guess test testing whether verify"
-    " verifying unless would should".split()
+    " verifying unless would should"
 )
 """Before an equation in its sentence: it may be on trial."""
 
-ROUNDS = frozenset(
+ROUNDS = words(
     "round rounded rounding rounds approximately approximate approx about nearly nearest roughly around"
-    " almost estimate estimated floor ceiling whole integer part truncated".split()
+    " almost estimate estimated floor ceiling whole integer part truncated"
 )
 
-OTHER_ARITHMETIC = frozenset("mod modulo modulus base remainder remainders binary hexadecimal octal congruent".split())
+OTHER_ARITHMETIC = words("mod modulo modulus base remainder remainders binary hexadecimal octal congruent")
 """Arithmetic in which `=` between decimal numerals means something else."""
 
 SCALES = {

@@ -43,7 +43,7 @@ def doctor(store: Store = None, json_output: Json = False) -> None:
         if json_output:
             print(json.dumps({"check": name, "status": status, "detail": detail}))
         else:
-            print(f"{ {'ok': '✓', 'note': '·', 'failed': '✗'}[status]} {name:12} {detail}")
+            print(f"{ {'ok': '✓', 'note': '·', 'failed': '✗'}[status] } {name:12} {detail}")
     if failed:
         raise typer.Exit(ExitStatus.BUG)
 
@@ -53,7 +53,8 @@ class _Note(Exception):
 
 
 def _python() -> str:
-    return f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} processors, SQLite {sqlite3.sqlite_version}"
+    machine = f"{platform.platform()}, {os.cpu_count()} processors"
+    return f"{platform.python_version()} on {machine}, SQLite {sqlite3.sqlite_version}"
 
 
 def _packages() -> str:

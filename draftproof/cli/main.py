@@ -83,7 +83,9 @@ def run(arguments: list[str]) -> int:
         return int(ExitStatus.SETTLED)
     except Exception as error:
         traceback.print_exc()
-        _report(as_json, "internal", f"{type(error).__name__}: {error}", "This is a bug in draftproof; please report it.")
+        _report(
+            as_json, "internal", f"{type(error).__name__}: {error}", "This is a bug in draftproof; please report it."
+        )
         return int(ExitStatus.BUG)
 
 

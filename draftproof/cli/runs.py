@@ -141,5 +141,11 @@ def _print_measures(measures: dict[str, list[Measure]]) -> None:
             value = "–" if m.value is None else f"{100 * m.value:.1f} %"
             interval = "–" if m.low is None or m.high is None else f"{100 * m.low:.1f} – {100 * m.high:.1f}"
             of = "" if m.of is None else f"{m.hits:,}/{m.of:,}"
-            table.add_row(plain(m.name, "bold"), plain(value), plain(interval, "dim"), plain(of), plain(EXPLANATIONS[m.name], "dim"))
+            table.add_row(
+                plain(m.name, "bold"),
+                plain(value),
+                plain(interval, "dim"),
+                plain(of),
+                plain(EXPLANATIONS[m.name], "dim"),
+            )
         out().print(table)

@@ -76,7 +76,9 @@ def selftest(
         if json_output:
             print(json.dumps({"verifier": name, "cases": len(cases), "failed": [_case_json(case) for case in wrong]}))
             continue
-        print(f"{'✗' if wrong else '✓'} {name}: {len(cases) - len(wrong)} of {len(cases)} known steps judged as expected")
+        print(
+            f"{'✗' if wrong else '✓'} {name}: {len(cases) - len(wrong)} of {len(cases)} known steps judged as expected"
+        )
         for case in wrong:
             print(f"    {case.text!r}: expected {case.expected.value}, got {case.outcome.value} ({case.reason})")
     if failed:

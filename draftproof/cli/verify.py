@@ -76,7 +76,13 @@ def verify(
         float, typer.Option("--timeout", min=1.0, help="Seconds that the check of one step may take.")
     ] = 60.0,
     list_formats: Annotated[
-        bool, typer.Option("--list-formats", help="List the input formats and exit.", is_eager=True, callback=lambda v: _list_formats(v))
+        bool,
+        typer.Option(
+            "--list-formats",
+            help="List the input formats and exit.",
+            is_eager=True,
+            callback=lambda v: _list_formats(v),
+        ),
     ] = False,
     json_output: Json = False,
 ) -> None:
