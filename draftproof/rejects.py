@@ -28,6 +28,7 @@ class RejectCode(StrEnum):
     NOT_FINITE = "not_finite"
     NUMBER_TOO_LARGE = "number_too_large"
     TOO_DEEP = "too_deep"
+    TOO_COMPLEX = "too_complex"
     NUL_CHARACTER = "nul_character"
     LONE_SURROGATE = "lone_surrogate"
     NOT_AN_OBJECT = "not_an_object"

@@ -25,8 +25,12 @@ def is_archive(path: str) -> bool:
     """By the first bytes. A pipe is never one: the list of members stands at an archive's end."""
     if not Path(path).is_file():
         return False
-    with Path(path).open("rb") as file:
-        return file.read(len(ZIP)) == ZIP
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(ZIP)) == ZIP
+    except OSError:
+        # Whoever opens it next reports why it cannot be read.
+        return False
 
 
 def samples(path: str, limit: int, progress: Progress) -> Iterator[Raw]:

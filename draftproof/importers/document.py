@@ -126,6 +126,9 @@ class _Scanner:
                 self._depth -= 1
                 if self._where > 0 and self._depth == self._where - 1:
                     yield from self._ended(chunk[kept : found.start()])
+                    if character == b"}":
+                        yield Raw(self.number, b"}", RejectCode.INVALID_JSON, "an array is closed like an object")
+                        self.number += 1
                     self._where = _SKIPPING if self._depth else _WHOLE
                     kept = position
                 elif self._depth == 0 and self._where == _SKIPPING:

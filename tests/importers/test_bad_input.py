@@ -46,6 +46,7 @@ def with_field(value: bytes) -> bytes:
         pytest.param(b"[" * 10**6, "too_deep", id="a-million-brackets"),
         pytest.param(b'{"a":' * 10**5, "too_deep", id="a-hundred-thousand-objects"),
         pytest.param(with_field(b"[" * 200 + b"]" * 200), "too_deep", id="deep-but-parsable"),
+        pytest.param(with_field(b"[" + b"[]," * 1_000_000 + b"0]"), "too_complex", id="a-million-lists"),
         pytest.param(b'{"problem": "p\xff", "steps": ["a"]}', "invalid_utf8", id="invalid-utf8"),
         pytest.param(b'{"problem": "\xed\xa0\x80", "steps": ["a"]}', "invalid_utf8", id="encoded-surrogate"),
         pytest.param(b"null", "not_an_object", id="null"),

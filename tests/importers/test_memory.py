@@ -106,6 +106,17 @@ def test_a_json_array_is_not_held(tmp_path):
     assert peak < PEAK_MEGABYTES, f"{peak} MB"
 
 
+@pytest.mark.parametrize(
+    "unit", [b"[],", b'{"a":0},', b"1.5,", b'"\\n",'], ids=["lists", "objects", "numbers", "strings"]
+)
+def test_a_line_of_nothing_but_small_values(unit):
+    """Sixteen MiB of empty lists would be half a gigabyte of objects."""
+    line = b'{"problem": "p", "steps": ["a"], "x": [' + unit * ((16 << 20) // len(unit) - 64) + b"0]}\n"
+    traces, rejects, peak = run("-", [line])
+    assert (traces, rejects) in ((1, "[]"), (0, "[(1, 'too_complex')]"))
+    assert peak < 300, f"{peak} MB"
+
+
 @pytest.mark.slow
 def test_a_stream_of_5_gb():
     traces, rejects, peak = run("-", stream(5000, 1024))
