@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
-from draftproof.errors import MissingExtraError, UnknownNameError, UsageError
-from draftproof.verifier import Verifier
+from draftproof.errors import ContractError, DraftproofError, MissingExtraError, UnknownNameError, UsageError
+from draftproof.verifier import Verifier, identity
 
 ENTRY_POINTS = "draftproof.verifiers"
 
@@ -71,24 +71,61 @@ def create_verifier(name: str, arguments: Mapping[str, Any] | None = None) -> Ve
     if name not in known:
         raise UnknownNameError(f"There is no verifier {name!r}.", remedy=f"There are: {', '.join(sorted(known))}.")
     given = dict(arguments or {})
-    try:
-        factory = known[name].load()
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Verifier {name!r} cannot be loaded: {error}.", remedy="Install it: pip install 'draftproof[all]'."
-        ) from error
+    listing = known[name]
+    factory = _loaded(listing)
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
         takes = ", ".join(parameters(factory)) or "none"
         raise UsageError(f"Verifier {name!r}: {error}.", remedy=f"Its arguments: {takes}.") from error
     try:
-        return factory(**given)
+        verifier = factory(**given)
+    except DraftproofError:
+        raise
     except ImportError as error:
-        if isinstance(error, MissingExtraError):
-            raise
         raise MissingExtraError(
-            f"Verifier {name!r} needs the package {error.name!r}.", remedy="Install it: pip install 'draftproof[all]'."
+            f"Verifier {name!r} needs the package {error.name!r}.", remedy=_install(listing)
+        ) from error
+    except Exception as error:  # as with checks: what another package raises is not ours to crash with
+        raise UsageError(f"Verifier {name!r} cannot be made: {type(error).__name__}: {error}.") from error
+    _hold_protocol(listing, verifier)
+    return verifier
+
+
+def _loaded(listing: Listing) -> Callable[..., Verifier]:
+    try:
+        return listing.load()
+    except DraftproofError:
+        raise
+    except Exception as error:  # whatever another package does when it is imported
+        raise MissingExtraError(
+            f"Verifier {listing.name!r} cannot be loaded: {type(error).__name__}: {error}.", remedy=_install(listing)
+        ) from error
+
+
+def _install(listing: Listing) -> str:
+    if listing.source == "draftproof":
+        return "Install it: pip install 'draftproof[all]'."
+    return f"It comes with the package {listing.source}: install that again, or tell its authors."
+
+
+def _hold_protocol(listing: Listing, verifier: object) -> None:
+    """A verifier of another package is what it was asked for, or the error says what is wrong with it."""
+    if not isinstance(verifier, Verifier):
+        raise ContractError(f"{listing.target} made a {type(verifier).__name__}, which is no verifier.")
+    if verifier.name != listing.name:
+        raise ContractError(
+            f"{listing.target} is registered as {listing.name!r} and calls itself {verifier.name!r}: "
+            "a stored verdict could not be given again."
+        )
+    try:
+        identity(verifier)
+    except DraftproofError:
+        raise
+    except ValueError as error:
+        raise UsageError(
+            f"Verifier {listing.name!r}: its arguments have no canonical form ({error}).",
+            remedy="Use text, finite numbers and integers below 2^53.",
         ) from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from draftproof.errors import UsageError
 from draftproof.store.records import Conservation
+from draftproof.verifier import Verifier
 
 _COUNTS = ("subjects", "accepted", "rejected", "abstained", "errored", "skipped")
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq}
@@ -39,6 +40,17 @@ class Gate:
             if _OPERATORS[self.compare](value, self.number):
                 tripped.append(f"{name}: {self.count} is {value:g}{'%' if self.percent else ''}")
         return tripped
+
+
+def hold_names(gates: Sequence[Gate], verifiers: Sequence[Verifier]) -> None:
+    """Raises UsageError for a gate about a verifier that does not run: it could never trip."""
+    names = [verifier.name for verifier in verifiers]
+    for gate in gates:
+        if gate.verifier is not None and gate.verifier not in names:
+            raise UsageError(
+                f"--fail-on {gate.text!r} is about {gate.verifier!r}, which is not among the verifiers of this run.",
+                remedy=f"They are: {', '.join(names)}.",
+            )
 
 
 def parse_gate(text: str) -> Gate:

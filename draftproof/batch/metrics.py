@@ -161,6 +161,4 @@ def _resampled(problems: Sequence[Counts]) -> list[Counts]:
         return []
     draw = random.Random(SEED)  # noqa: S311 - a bootstrap, not a secret
     rows = [tuple(getattr(p, f.name) for f in fields(Counts)) for p in problems]
-    return [
-        Counts(*map(sum, zip(*draw.choices(rows, k=len(rows)), strict=True))) for _ in range(RESAMPLES)
-    ]
+    return [Counts(*map(sum, zip(*draw.choices(rows, k=len(rows)), strict=True))) for _ in range(RESAMPLES)]

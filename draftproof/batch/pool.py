@@ -1,8 +1,8 @@
 """Worker processes that can be killed, and a pool that finds the subject they could not survive.
 
 A task has a deadline and a worker has a memory limit. When a worker hangs, crashes or grows past
-its limit, it is killed, a fresh one takes its place, and the task is halved until the subject that
-caused it stands alone: that one gets an error verdict, its neighbours are judged as usual.
+its limit, it is killed, a fresh one takes its place, and the task is cut into smaller ones until the
+subject that caused it stands alone: that one gets an error verdict, its neighbours are judged as usual.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from draftproof.batch.task import FrameReader, Task, frame
-from draftproof.errors import ContractError, DisagreementError, DraftproofError, UsageError
+from draftproof.errors import (
+    ContractError,
+    DisagreementError,
+    DraftproofError,
+    MissingExtraError,
+    ProofEnvironmentError,
+    UsageError,
+)
 from draftproof.verdict import ErrorEvidence, Verdict
 from draftproof.verifier import Verifier, error_verdict, identity
 
 _TICK_SECONDS = 0.2
+_ANSWER_SECONDS = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -35,7 +44,7 @@ class Limits:
     """What a worker may use."""
 
     subject_seconds: float = 60.0
-    """Wall clock for a task of one subject; larger tasks get a tenth of it more for each further subject, up to ten times."""
+    """Wall clock for a task of one subject; each further subject adds a tenth of it, up to ten times in all."""
     worker_bytes: int = 4 * 2**30
     """Resident memory of one worker process."""
     start_seconds: float = 120.0
@@ -76,6 +85,11 @@ class _Worker:
             return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
         except (OSError, IndexError, ValueError):
             return 0  # no /proc on this system, or the process is gone: its end is noticed elsewhere
+
+    def forget_words(self) -> None:
+        """Empty the file that its standard error goes to: last words are about the last task."""
+        self.errors.seek(0)  # the position is shared with the worker, which writes on from there
+        self.errors.truncate()
 
     def last_words(self) -> str:
         self.errors.seek(0, os.SEEK_END)
@@ -118,6 +132,8 @@ class WorkerPool:
             worker: _Worker = key.data
             piece = worker.read()
             if piece:
+                # an answer on its way is no hang, however long the caller was busy elsewhere
+                worker.deadline = max(worker.deadline, time.monotonic() + _ANSWER_SECONDS)
                 for message in worker.frames.feed(piece):
                     yield from self._take(worker, message)
             else:
@@ -140,7 +156,7 @@ class WorkerPool:
 
     def _start(self) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "draftproof.batch.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -152,10 +168,8 @@ class WorkerPool:
         self._selector.register(process.stdout, selectors.EVENT_READ, worker)
         self._workers.append(worker)
         specs = [{"name": verifier.name, "arguments": dict(verifier.arguments)} for verifier in self._verifiers]
-        try:
+        with suppress(BrokenPipeError):  # it ended at once; reading from it will say so
             worker.send({"verifiers": specs})
-        except BrokenPipeError:
-            pass  # it ended at once; reading from it will say so
 
     def _feed(self) -> None:
         for worker in self._workers:
@@ -165,10 +179,9 @@ class WorkerPool:
                 task = self._waiting.popleft()
                 worker.task = task
                 worker.deadline = time.monotonic() + self._limits.task_seconds(task.size)
-                try:
+                worker.forget_words()
+                with suppress(BrokenPipeError):  # reading from it will report the loss, with the task noted as its own
                     worker.send(task.message())
-                except BrokenPipeError:
-                    pass  # reading from it will report the loss, with the task still noted as its own
 
     def _take(self, worker: _Worker, message: Mapping[str, Any]) -> Iterator[Finished]:
         if "ready" in message:
@@ -183,7 +196,7 @@ class WorkerPool:
         elif "disagreement" in message:
             raise DisagreementError(message["disagreement"])
         else:
-            raise UsageError(message["refused"], remedy=message["remedy"])
+            raise _refusal(message)
 
     def _watch(self) -> Iterator[Finished]:
         """Kill workers that are past their deadline or their memory."""
@@ -212,7 +225,7 @@ class WorkerPool:
         if task is None:
             return
         if task.size > 1:
-            self._waiting.extendleft(reversed(task.halves()))
+            self._waiting.extendleft(reversed(task.pieces()))
             return
         verifier = self._verifiers[task.verifier]
         (subject,) = (subject for item in task.items for subject in item.subjects(verifier))
@@ -225,14 +238,17 @@ class WorkerPool:
         assert worker.process.stdin is not None
         self._selector.unregister(worker.process.stdout)
         self._workers.remove(worker)
-        try:
+        with suppress(ProcessLookupError):  # gone already
             os.killpg(worker.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # gone already
         worker.process.stdout.close()
-        try:
+        with suppress(BrokenPipeError):  # what was buffered for a dead process is not needed
             worker.process.stdin.close()
-        except BrokenPipeError:
-            pass  # what was buffered for a dead process is not needed
         worker.process.wait()
         worker.errors.close()
+
+
+def _refusal(message: Mapping[str, Any]) -> DraftproofError:
+    """The error that a worker could not make its verifiers for, with the class and so the exit status it had there."""
+    kinds = (ContractError, MissingExtraError, ProofEnvironmentError)
+    kind = next((kind for kind in kinds if kind.code == message["code"]), UsageError)
+    return kind(message["refused"], remedy=message["remedy"])

@@ -10,15 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from draftproof.batch.pool import Limits, WorkerPool
 from draftproof.batch.task import Item, Task
 from draftproof.errors import DraftproofError
-from draftproof.registry import listings
+from draftproof.registry import create_verifier, listings
 from draftproof.store.records import Conservation, Pair, Run, RunStatus
 from draftproof.store.verdict_store import VerdictStore
+from draftproof.subject import Granularity
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Verdict
 from draftproof.verifier import Verifier, identity, run_verifier
@@ -99,9 +100,14 @@ def _close(loop: _Loop, store: VerdictStore, run_id: str, reason: BaseException)
 
 
 def _has_a_name(verifier: Verifier) -> bool:
-    """Whether a worker process can make this verifier from its name and arguments."""
-    listing = listings().get(verifier.name)
-    return listing is not None and listing.load() is type(verifier)
+    """Whether a worker process would make this very verifier from its name and arguments."""
+    if verifier.name not in listings():
+        return False
+    try:
+        again = create_verifier(verifier.name, verifier.arguments)
+    except DraftproofError:
+        return False
+    return type(again) is type(verifier) and identity(again) == identity(verifier)
 
 
 class _Loop:
@@ -168,15 +174,16 @@ class _Loop:
         pairs = self._store.missing(chunk, self._verifiers, retry_errors=self._retry_errors)
         fresh = [pair for pair in dict.fromkeys(pairs) if pair not in self._in_flight]
         self._in_flight.update(fresh)
-        subjects = sum(len(trace.steps) for trace in by_digest.values()) * len(self._verifiers)
+        subjects = sum(_subjects(trace, verifier) for trace in by_digest.values() for verifier in self._verifiers)
         self._advance(traces=len(chunk), planned=len(fresh), known=max(0, subjects - len(fresh)))
         fresh.sort(key=lambda pair: self._index[pair.verifier])
         for name, group in groupby(fresh, key=lambda pair: pair.verifier):
-            positions: dict[str, list[int]] = {}
-            for pair in group:
-                positions.setdefault(pair.subject.trace_digest, []).append(pair.subject.position)
-            items = tuple(Item(by_digest[digest], tuple(places)) for digest, places in positions.items())
-            yield Task(self._index[name], items)
+            for part in _batched(group, CHUNK_STEPS):
+                positions: dict[str, list[int]] = {}
+                for pair in part:
+                    positions.setdefault(pair.subject.trace_digest, []).append(pair.subject.position)
+                items = tuple(Item(by_digest[digest], tuple(places)) for digest, places in positions.items())
+                yield Task(self._index[name], items)
 
     def _collect(self, pool: WorkerPool, *, wait: bool) -> None:
         for finished in pool.finished(wait=wait):
@@ -215,6 +222,17 @@ class _Nowhere:
 
     def add(self, verdicts: Sequence[Verdict]) -> None:
         pass
+
+
+def _subjects(trace: Trace, verifier: Verifier) -> int:
+    return len(trace.steps) if verifier.granularity is Granularity.STEP else 1
+
+
+def _batched(pairs: Iterable[Pair], most: int) -> Iterator[list[Pair]]:
+    """`pairs` in lists of at most `most`: one long trace is several tasks."""
+    left = iter(pairs)
+    while part := list(islice(left, most)):
+        yield part
 
 
 def _pair(verdict: Verdict) -> Pair:

@@ -17,7 +17,9 @@ from draftproof.trace import Trace
 from draftproof.verifier import Verifier
 
 _LENGTH = struct.Struct(">I")
-MAX_FRAME = 2**31
+PIECES = 16
+"""Into how many tasks one is cut that a worker was lost over. A subject that hangs costs one deadline a level:
+with sixteen pieces a full task needs three levels, with two it would need nine."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,14 @@ class Task:
     def size(self) -> int:
         return sum(len(item.positions) for item in self.items)
 
-    def halves(self) -> tuple[Task, Task]:
-        """The same subjects as two tasks, to find the one that a worker does not survive."""
+    def pieces(self) -> list[Task]:
+        """The same subjects as up to `PIECES` smaller tasks, to find the one that a worker does not survive."""
         singles = [Item(item.trace, (position,)) for item in self.items for position in item.positions]
-        middle = len(singles) // 2
-        first, second = _joined(singles[:middle]), _joined(singles[middle:])
-        return replace(self, items=first, attempt=self.attempt + 1), replace(
-            self, items=second, attempt=self.attempt + 1
-        )
+        length = -(-len(singles) // PIECES)
+        return [
+            replace(self, items=_joined(singles[start : start + length]), attempt=self.attempt + 1)
+            for start in range(0, len(singles), length)
+        ]
 
     def message(self) -> dict[str, Any]:
         """JSON form. Only what is judged travels: labels and metadata stay with the caller."""

@@ -1,8 +1,8 @@
 """A worker process: makes the run's verifiers, then judges one task after another until its input ends.
 
 Started by `draftproof.batch.pool` as `python -P -m draftproof.batch.worker`, with the verifiers'
-names and arguments as the first frame. It writes frames to the pipe that was its standard output;
-whatever a verifier prints goes to standard error instead, where it cannot pass for an answer.
+names and arguments as the first frame. It keeps the two pipes to itself: whatever a verifier prints goes
+to standard error, where it cannot pass for an answer, and its standard input is empty.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def main() -> None:
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    messages = _messages(sys.stdin.buffer)
+    messages = _messages(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
         verifiers = [create_verifier(spec["name"], spec["arguments"]) for spec in next(messages)["verifiers"]]
         _answer(answers, {"ready": [identity(verifier) for verifier in verifiers]})
@@ -58,9 +59,9 @@ def _judge(verifier: Verifier, message: dict[str, Any]) -> dict[str, Any]:
     return {"verdicts": [verdict.model_dump_json() for verdict in collected.verdicts]}
 
 
-def _messages(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+def _messages(descriptor: int) -> Iterator[dict[str, Any]]:
     reader = FrameReader()
-    while piece := os.read(stream.fileno(), 1 << 20):
+    while piece := os.read(descriptor, 1 << 20):
         yield from reader.feed(piece)
 
 

@@ -7,7 +7,6 @@ runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from typing import Annotated
@@ -65,6 +64,7 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
         return int(status or 0)
     except DraftproofError as error:
         _report(as_json, error.code, error.message, error.remedy)
@@ -78,9 +78,11 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return int(ExitStatus.INTERRUPTED)
     except BrokenPipeError:
-        # the reader of our output has gone, as in `| head`: keep the interpreter from flushing into nothing
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitStatus.SETTLED)
+        return _unread()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # how rich leaves when it prints a help text
+            return _unread()
+        raise
     except Exception as error:
         traceback.print_exc()
         _report(
@@ -89,10 +91,21 @@ def run(arguments: list[str]) -> int:
         return int(ExitStatus.BUG)
 
 
+def _unread() -> int:
+    """The reader of our output has gone, as in `| head`: keep the interpreter from flushing into nothing."""
+    from draftproof.cli.screen import discard
+
+    discard(sys.stdout)
+    return int(ExitStatus.SETTLED)
+
+
 def _report(as_json: bool, code: str, message: str, remedy: str | None) -> None:
+    """Says what went wrong. Messages may quote what was read: it is shown, never obeyed."""
+    from draftproof.cli.screen import say, visible
+
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message, "remedy": remedy}}))
         return
-    print(f"error: {message}", file=sys.stderr)
+    say(visible(f"error: {message}"))
     if remedy:
-        print(f"       {remedy}", file=sys.stderr)
+        say(visible(f"       {remedy}"))

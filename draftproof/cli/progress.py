@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from draftproof.batch.run import Progress
-from draftproof.cli.screen import err
+from draftproof.cli.screen import err, say
 from draftproof.importers.streams import Progress as Reading
 from draftproof.verdict import Outcome
 
@@ -62,7 +62,7 @@ class Bar:
                 self._task, total=1000, completed=int(1000 * self._share(progress)), detail=_detail(progress)
             )
         else:
-            print(f"{self._share(progress):4.0%} {_detail(progress)}", file=sys.stderr)
+            say(f"{self._share(progress):4.0%} {_detail(progress)}")
 
     def close(self) -> None:
         if self._live:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -18,14 +20,36 @@ COLOURS = {
 SIGNS = {Outcome.ACCEPT: "✓", Outcome.REJECT: "✗", Outcome.ABSTAIN: "·", Outcome.ERROR: "!"}
 
 
+class _Screen(Console):
+    """Leaves a reader that has gone, as in `| head`, to the caller; rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """For data: standard output."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    return _Screen(file=sys.stdout, highlight=False, soft_wrap=False)
 
 
 def err() -> Console:
-    """For progress and notes: standard error."""
-    return Console(file=sys.stderr, highlight=False)
+    """For progress: standard error."""
+    return _Screen(file=sys.stderr, highlight=False)
+
+
+def say(text: str) -> None:
+    """A note on standard error. Whether anyone reads it changes nothing."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send what is still written to `stream`, whose reader has gone, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def visible(text: str) -> str:

@@ -52,7 +52,7 @@ def print_summary(
     screen.print(_table(result.conservation))
     for total in result.conservation:
         name = total.verifier.partition("@")[0]
-        screen.print(Text.assemble((f"{name}: ", "bold"), conservation_line(total)))
+        screen.print(Text.assemble(plain(f"{name}: ", "bold"), conservation_line(total)))
     wrong = worst_traces(store, result.run.id, SHOWN_TRACES)
     if wrong:
         screen.print()
@@ -136,7 +136,7 @@ def _print_wrong_step(trace: Trace, verdict: StoredVerdict, count: int) -> None:
     more = f" (and {count - 1} more)" if count > 1 else ""
     name = visible(trace.id)
     screen.print()
-    screen.print(Text.assemble((f"✗ {name}", "bold red"), f"  step {position}{more}  ", (verdict.reason, "dim")))
+    screen.print(Text.assemble((f"✗ {name}", "bold red"), f"  step {position}{more}  ", plain(verdict.reason, "dim")))
     if position >= len(trace.steps):
         raise DraftproofError(f"verdict {verdict.id} is about step {position} of a trace that has {len(trace.steps)}")
     screen.print(Text("    ") + marked(trace.steps[position].text, wrong))

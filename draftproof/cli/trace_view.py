@@ -90,7 +90,7 @@ def evidence_line(evidence: Evidence) -> Text:
             cached = " (cached)" if evidence.cached else ""
             return Text.assemble((f"{evidence.status}{cached}: ", "bold"), plain(claim), plain(tail, "dim"))
         case ErrorEvidence():
-            return Text.assemble((f"{evidence.type}: ", "yellow"), plain(one_line(evidence.message, 160)))
+            return Text.assemble(plain(f"{evidence.type}: ", "yellow"), plain(one_line(evidence.message, 160)))
         case _:
             return plain(one_line(evidence.model_dump_json(exclude={"kind"}), 160))
 
@@ -98,7 +98,7 @@ def evidence_line(evidence: Evidence) -> Text:
 def _equation(evidence: EquationEvidence) -> Text:
     claim = one_line(evidence.text, 100)
     if evidence.holds is None:
-        return Text.assemble((f"not decided ({evidence.reason}): ", "dim"), plain(claim, "dim"))
+        return Text.assemble(plain(f"not decided ({evidence.reason}): ", "dim"), plain(claim, "dim"))
     colour = "green" if evidence.holds else "red"
     line = Text.assemble(plain(claim, colour))
     if not evidence.holds:
@@ -114,7 +114,8 @@ def _equation(evidence: EquationEvidence) -> Text:
 def _verdict_lines(verdict: StoredVerdict) -> list[Text]:
     name = verdict.verifier.partition("#")[0]
     colour = COLOURS[verdict.outcome]
-    head = Text.assemble((f"{name} ", "bold"), (verdict.outcome.value, colour), plain(f"  {verdict.reason}", "dim"))
+    reason = plain(f"  {verdict.reason}", "dim")
+    head = Text.assemble(plain(f"{name} ", "bold"), (verdict.outcome.value, colour), reason)
     if verdict.author:
         head.append_text(plain(f"  by {verdict.author}: {one_line(verdict.note or '', 80)}", "magenta"))
     lines = [head]

@@ -241,9 +241,11 @@ def _print_rows(rows: list[StoredVerdict]) -> int:
 
 
 def _difference_line(difference: Difference) -> str:
+    from draftproof.cli.screen import visible
+
     key = difference.subject
     sides = [
         f"{side.verifier.partition('#')[0]} {side.outcome.value} ({side.reason})" if side else "–"
         for side in (difference.a, difference.b)
     ]
-    return f"{key.trace_digest[7:19]} {key.granularity.value} {key.position}: {sides[0]}  |  {sides[1]}"
+    return visible(f"{key.trace_digest[7:19]} {key.granularity.value} {key.position}: {sides[0]}  |  {sides[1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from draftproof.cli.options import Json, Limit, Store, store_arguments, store_url
-from draftproof.errors import ExitStatus, MissingExtraError
+from draftproof.errors import ExitStatus, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from draftproof.batch.run import BatchResult
@@ -86,17 +87,24 @@ def verify(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    from draftproof.batch.gate import parse_gate
+    from draftproof.batch.gate import hold_names, parse_gate
     from draftproof.batch.pool import Limits
     from draftproof.batch.run import verify_batch
     from draftproof.cli.progress import Bar
+    from draftproof.cli.screen import discard, say
     from draftproof.cli.summary import print_json, print_summary
+    from draftproof.importers.streams import check_file
     from draftproof.registry import parse_verifier
     from draftproof.settings import settings
     from draftproof.store.verdict_store import VerdictStore
 
     gates = [parse_gate(text) for text in fail_on or []]
+    if not math.isfinite(timeout):
+        raise UsageError("--timeout takes a number of seconds.")
     verifiers = [parse_verifier(text) for text in verifier] if verifier else default_verifiers()
+    hold_names(gates, verifiers)
+    for file in files:
+        check_file(file)
     resume = "draftproof " + shlex.join(sys.argv[1:])
     with VerdictStore.open(store_url(store)) as opened, Bar(files, quiet=json_output) as bar:
         sinks = _Sinks(files, rejects)
@@ -116,7 +124,7 @@ def verify(
                 )
         except (KeyboardInterrupt, _Terminated) as stopped:
             bar.close()
-            print(f"\nStopped; what was judged is stored. To go on: {resume}", file=sys.stderr)
+            say(f"\nStopped; what was judged is stored. To go on: {resume}")
             status = ExitStatus.TERMINATED if isinstance(stopped, _Terminated) else ExitStatus.INTERRUPTED
             raise typer.Exit(status) from None
         finally:
@@ -124,19 +132,24 @@ def verify(
         bar.close()
         show = print_json if json_output else print_summary
         tripped = [line for gate in gates for line in gate.trips(result.conservation)]
-        show(opened, result, sinks.summary(), tripped, store_arguments(store))
+        try:
+            show(opened, result, sinks.summary(), tripped, store_arguments(store))
+            sys.stdout.flush()
+        except BrokenPipeError:  # as in `| head`; the exit status is still what the run deserves
+            discard(sys.stdout)
     raise typer.Exit(_status(result, sinks, tripped))
 
 
 def default_verifiers() -> list[Verifier]:
     """Both built-in verifiers; arithmetic alone, with a note, where the Lean kernel is not installed."""
+    from draftproof.cli.screen import say
     from draftproof.registry import create_verifier
 
     verifiers = [create_verifier("arithmetic")]
     try:
         verifiers.append(create_verifier("lean"))
     except MissingExtraError as error:
-        print(f"note: without the verifier lean: {error}", file=sys.stderr)
+        say(f"note: without the verifier lean: {error}")
     return verifiers
 
 
