@@ -12,8 +12,9 @@ from typing import Any
 
 from draftproof.claims.evaluate import BY_BOUNDS, DIVISION_BY_ZERO, Decision, decide
 from draftproof.claims.extract import Extraction, Undecided, extract_claims
+from draftproof.claims.hypotheses import plain_hypothesis
 from draftproof.claims.plain import plain, plain_number
-from draftproof.claims.tree import Claim, Hypothesis
+from draftproof.claims.tree import Claim
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import EquationEvidence, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
@@ -92,7 +93,7 @@ def _evidence(claim: Claim, decision: Decision) -> EquationEvidence:
         left_value=_value(decision, left=True),
         right_value=_value(decision, left=False),
         tolerance=None if claim.tolerance is None else plain_number(claim.tolerance),
-        hypotheses=tuple(map(_hypothesis, claim.hypotheses)),
+        hypotheses=tuple(map(plain_hypothesis, claim.hypotheses)),
         holds=decision.holds,
         reason=decision.reason,
     )
@@ -106,10 +107,6 @@ def _value(decision: Decision, *, left: bool) -> str | None:
         return f"≈ {float(value):.12g}"
     text = plain_number(value)
     return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}… ({len(text)} characters)"
-
-
-def _hypothesis(hypothesis: Hypothesis) -> str:
-    return f"{hypothesis.variable} = {plain(hypothesis.value)} (step {hypothesis.step})"
 
 
 def _unread(item: Undecided) -> EquationEvidence:

@@ -20,6 +20,7 @@ from draftproof.claims.division import division_sides, remainder_after
 from draftproof.claims.doubt import Place, doubt
 from draftproof.claims.evaluate import decide
 from draftproof.claims.hypotheses import is_closed, is_substitution, known_values, under_hypotheses
+from draftproof.claims.identities import counterexample
 from draftproof.claims.lexer import Kind, Token, lex
 from draftproof.claims.parser import NotAnExpression, Side, parse
 from draftproof.claims.phrases import in_signs
@@ -127,11 +128,15 @@ class _Finder:
         left = _ending(piece, edges[0] + 1, edges[1])
         name = left[1].expression if left is not None and piece[at[0]].text == "=" else None
         value: Expression | None = None
+        rewrites = all(piece[i].end - piece[i].start == 1 and piece[i].text == "=" for i in at) and not (
+            left is not None and is_closed(left[1].expression)
+        )
+        whole = False
         for k, relation in enumerate(at):
             begin, end = relation + 1, edges[k + 2]
             right = _beginning(piece, begin, end)
             if left is not None and right is not None:
-                self._claim(piece, left, relation, right, annotated)
+                self._claim(piece, left, relation, right, annotated, rewrites=rewrites and whole)
             if right is not None and piece[relation].text == "=" and is_closed(right[1].expression):
                 value = right[1].expression
             if k + 1 < len(at):
@@ -141,7 +146,14 @@ class _Finder:
             self.bindings.append((name.name, value))
 
     def _claim(
-        self, piece: list[Token], left: tuple[int, Side], relation: int, right: tuple[int, Side], annotated: bool
+        self,
+        piece: list[Token],
+        left: tuple[int, Side],
+        relation: int,
+        right: tuple[int, Side],
+        annotated: bool,
+        *,
+        rewrites: bool,
     ) -> None:
         (first, lhs), (start, rhs) = left, right
         sign = piece[relation]
@@ -154,7 +166,10 @@ class _Finder:
         if not _says_something(lhs, rhs, sign, self.text[sign.start : sign.end]):
             return
         closed_left, closed_right = is_closed(left_side), is_closed(right_side)
-        if not closed_right or not (closed_left or is_substitution(left_side, right_side)):
+        instance = None
+        if not closed_right and not closed_left and rewrites and not lhs.readings and not rhs.readings:
+            instance = counterexample(left_side, right_side)
+        if instance is None and (not closed_right or not (closed_left or is_substitution(left_side, right_side))):
             return
         claim = Claim(
             relation=Relation(sign.text) if sign.text != "≈" else Relation.EQUAL,
@@ -163,12 +178,13 @@ class _Finder:
             span=span,
             text=self.text[span.start : span.end],
             written=sign.text,
+            hypotheses=() if instance is None else (instance,),
         )
         identity = (claim.left, claim.right, claim.written)
         if identity in self._seen or len(self.claims) >= MAX_CLAIMS:
             return
         self._seen.add(identity)
-        if not closed_left:
+        if not closed_left and instance is None:
             self.substitutions.append(claim)
             return
         claim = with_tolerance(claim)

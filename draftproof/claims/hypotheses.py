@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from draftproof.claims.evaluate import Undefined, evaluate
+from draftproof.claims.plain import plain
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Hypothesis, Negate, Number, Variable, variables
 
 Bindings = tuple[tuple[str, Expression], ...]
@@ -55,6 +56,12 @@ def _joined(same: bool, pairs: list[tuple[Expression, Expression]]) -> list[tupl
             return None
         found += part
     return found if same else None
+
+
+def plain_hypothesis(hypothesis: Hypothesis) -> str:
+    """A hypothesis for evidence and messages, with where it comes from."""
+    source = "an instance" if hypothesis.step is None else f"step {hypothesis.step}"
+    return f"{hypothesis.variable} = {plain(hypothesis.value)} ({source})"
 
 
 def known_values(steps: Sequence[Bindings]) -> dict[str, Hypothesis | None]:

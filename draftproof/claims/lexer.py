@@ -288,10 +288,19 @@ class _Lexer:
 
     def _sign(self, match: re.Match[str], _: bool | None) -> None:
         sign = match[0]
+        if sign in "-–" and self._between_inline_math(match):
+            self._emit(Kind.STOP, match)
+            return
         if sign in "-–*•" and self._opens_line(match) and self.text[match.end() : match.end() + 1].isspace():
             self._emit(Kind.STOP, match)  # a list item
             return
         self._emit(_SIGNS.get(sign, Kind.TIMES), match)
+
+    def _between_inline_math(self, match: re.Match[str]) -> bool:
+        """Whether a dash stands in prose between `\\)` and `\\(`: a list, not a difference."""
+        return self.text[max(0, match.start() - 3) : match.start()] == "\\) " and self.text.startswith(
+            " \\(", match.end()
+        )
 
     def _opens_line(self, match: re.Match[str]) -> bool:
         line = self.text.rfind("\n", 0, match.start()) + 1
