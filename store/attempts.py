@@ -10,6 +10,7 @@ from draftproof.store.inserts import columns_of, insert_new
 from draftproof.store.records import Attempt, Pair, Skip, utc_now
 from draftproof.store.tables import attempts, skips
 from draftproof.store.texts import key_text, searchable
+from draftproof.store.traces import CHUNK
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.verdict import ErrorEvidence, Outcome, Verdict
 
@@ -57,7 +58,8 @@ def insert_skips(connection: Connection, run: int, given: Sequence[Skip]) -> int
 
 
 def stream_attempts(connection: Connection, run: int) -> Iterator[Attempt]:
-    for row in connection.execute(select(attempts).where(attempts.c.run == run).order_by(attempts.c.id)):
+    query = select(attempts).where(attempts.c.run == run).order_by(attempts.c.id)
+    for row in connection.execute(query.execution_options(yield_per=CHUNK)):
         subject = SubjectKey.model_construct(
             trace_digest=row.trace_digest, granularity=Granularity(row.granularity), position=row.position
         )

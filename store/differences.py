@@ -40,7 +40,7 @@ def between_verifiers(a: Connection, b: Connection, verifier_a: str, verifier_b:
     """Subjects that two verifier identities judged differently, over the whole store."""
 
     def judged(verifier: str) -> Select[Any]:
-        return select(*_COLUMNS).where(verdicts.c.verifier == verifier, is_current).order_by(*_ORDER)
+        return _in_order(select(*_COLUMNS).where(verdicts.c.verifier == verifier, is_current))
 
     yield from _merge(iter(a.execute(judged(verifier_a))), iter(b.execute(judged(verifier_b))))
 
@@ -82,7 +82,11 @@ def _judged_by(run: Run, verifier: PlannedVerifier) -> Select[Any]:
         later = verdicts.alias("later")
         replaced = exists().where(and_(later.c.supersedes == verdicts.c.id, later.c.recorded_at <= run.finished_at))
         query = query.where(verdicts.c.recorded_at <= run.finished_at, ~replaced.correlate(verdicts))
-    return query.order_by(*_ORDER)
+    return _in_order(query)
+
+
+def _in_order(query: Select[Any]) -> Select[Any]:
+    return query.order_by(*_ORDER).execution_options(yield_per=_AT_ONCE)
 
 
 def _merge(a: Iterator[Row[Any]], b: Iterator[Row[Any]]) -> Iterator[Difference]:

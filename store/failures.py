@@ -44,8 +44,6 @@ def reported(url: URL) -> Iterator[None]:
         yield
     except exc.DBAPIError as error:
         raise translate(error, url) from error
-    except exc.ResourceClosedError as error:  # the pool's connection died between two statements
-        raise _gone(url, str(error)) from error
 
 
 def translate(error: exc.DBAPIError, url: URL) -> Exception:

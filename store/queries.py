@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
 
 from draftproof.errors import UnknownNameError
 from draftproof.store.records import StoredVerdict
@@ -81,10 +81,10 @@ def stream_verdicts(
     connection: Connection, meant: Resolved, *, order: Order, limit: int | None, offset: int
 ) -> Iterator[StoredVerdict]:
     """The verdicts that are meant, in memory that does not grow with their number."""
-    query = _SELECT.where(*_conditions(meant)).order_by(*_ORDERS[order]).limit(limit).offset(offset or None)
-    with connection.execution_options(yield_per=_AT_ONCE).execute(query) as rows:
-        for row in rows:
-            yield _stored(row)
+    query = select(verdicts).where(*_conditions(meant)).order_by(*_ORDERS[order]).limit(limit).offset(offset or None)
+    with connection.execute(query.execution_options(yield_per=_AT_ONCE)) as rows:
+        for part in rows.partitions():
+            yield from _stored(connection, part)
 
 
 def count_verdicts(connection: Connection, meant: Resolved) -> dict[Outcome, int]:
@@ -95,31 +95,11 @@ def count_verdicts(connection: Connection, meant: Resolved) -> dict[Outcome, int
 
 
 def one_verdict(connection: Connection, verdict_id: int) -> StoredVerdict:
-    row = connection.execute(_SELECT.where(verdicts.c.id == verdict_id)).one_or_none()
-    if row is None:
+    rows = connection.execute(select(verdicts).where(verdicts.c.id == verdict_id)).all()
+    if not rows:
         raise UnknownNameError(f"no verdict {verdict_id} in the store.")
-    return _stored(row)
+    return next(_stored(connection, rows))
 
-
-_earlier = sightings.alias("earlier")
-_first_sighting = (
-    select(func.min(_earlier.c.id))
-    .where(_earlier.c.trace_digest == verdicts.c.trace_digest)
-    .correlate(verdicts)
-    .scalar_subquery()
-)
-_SELECT: Select[Any] = (
-    select(
-        verdicts,
-        runs.c.id.label("run_id"),
-        sightings.c.name.label("trace_name"),
-        sightings.c.generator,
-        sightings.c.source_file,
-        sightings.c.source_line,
-    )
-    .join(runs, runs.c.number == verdicts.c.run)
-    .outerjoin(sightings, sightings.c.id == _first_sighting)
-)
 
 _ORDERS: dict[Order, tuple[ColumnElement[Any], ...]] = {
     "oldest": (verdicts.c.id.asc(),),
@@ -209,37 +189,58 @@ def _utc(moment: datetime) -> str:
     return zoned.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _stored(row: Row[Any]) -> StoredVerdict:
-    return StoredVerdict(
-        id=row.id,
-        run=row.run_id,
-        subject=SubjectKey.model_construct(
-            trace_digest=row.trace_digest, granularity=Granularity(row.granularity), position=row.position
-        ),
-        verifier=row.verifier,
-        sample=row.sample,
-        revision=row.revision,
-        supersedes=row.supersedes,
-        author=row.author,
-        note=row.note,
-        proposition=Proposition(row.proposition),
-        outcome=Outcome(row.outcome),
-        score=row.score,
-        calibrated=row.calibrated,
-        guarantee=Guarantee(row.guarantee),
-        lossless=row.lossless,
-        reason=row.reason,
-        wall_seconds=row.wall_seconds,
-        calls=row.calls,
-        prompt_tokens=row.prompt_tokens,
-        output_tokens=row.output_tokens,
-        recorded_at=row.recorded_at,
-        payload=row.payload,
-        salt=row.salt,
-        leaf=row.leaf,
-        tree_index=row.tree_index,
-        trace_id=row.trace_name,
-        generator=row.generator,
-        source_file=row.source_file,
-        source_line=row.source_line,
-    )
+def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[StoredVerdict]:
+    """The rows with the names of their runs and traces, asked for all rows at once."""
+    numbers = {row.run for row in rows}
+    named = connection.execute(select(runs.c.number, runs.c.id).where(runs.c.number.in_(numbers)))
+    run_ids = {run.number: run.id for run in named}
+    first = _first_sightings(connection, sorted({row.trace_digest for row in rows}))
+    for row in rows:
+        name, generator, file, line = first.get(row.trace_digest, (None, None, None, None))
+        yield StoredVerdict(
+            id=row.id,
+            run=run_ids[row.run],
+            subject=SubjectKey.model_construct(
+                trace_digest=row.trace_digest, granularity=Granularity(row.granularity), position=row.position
+            ),
+            verifier=row.verifier,
+            sample=row.sample,
+            revision=row.revision,
+            supersedes=row.supersedes,
+            author=row.author,
+            note=row.note,
+            proposition=Proposition(row.proposition),
+            outcome=Outcome(row.outcome),
+            score=row.score,
+            calibrated=row.calibrated,
+            guarantee=Guarantee(row.guarantee),
+            lossless=row.lossless,
+            reason=row.reason,
+            wall_seconds=row.wall_seconds,
+            calls=row.calls,
+            prompt_tokens=row.prompt_tokens,
+            output_tokens=row.output_tokens,
+            recorded_at=row.recorded_at,
+            payload=row.payload,
+            salt=row.salt,
+            leaf=row.leaf,
+            tree_index=row.tree_index,
+            trace_id=name,
+            generator=generator,
+            source_file=file,
+            source_line=line,
+        )
+
+
+_Sighting = tuple[str, str | None, str | None, int | None]
+
+
+def _first_sightings(connection: Connection, digests: Sequence[str]) -> dict[str, _Sighting]:
+    """What the first import said of each trace. The newest come first here, so that the oldest stay."""
+    seen = sightings.c
+    query = select(seen.trace_digest, seen.name, seen.generator, seen.source_file, seen.source_line)
+    found: dict[str, _Sighting] = {}
+    for start in range(0, len(digests), CHUNK):
+        part = query.where(seen.trace_digest.in_(digests[start : start + CHUNK])).order_by(seen.id.desc())
+        found.update((row[0], (row[1], row[2], row[3], row[4])) for row in connection.execute(part))
+    return found

@@ -6,23 +6,23 @@ import importlib.metadata
 import json
 import platform
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 import draftproof
 from draftproof.canonical import digest
 from draftproof.errors import UnknownNameError, UsageError
 from draftproof.store.inserts import columns_of, insert_new
 from draftproof.store.records import Conservation, PlannedVerifier, Run, RunStatus, utc_now
-from draftproof.store.tables import conservation as conservation_view
-from draftproof.store.tables import run_verifiers, runs
+from draftproof.store.tables import accounting, run_verifiers, runs
 from draftproof.store.texts import key_text, searchable
 from draftproof.subject import Granularity
-from draftproof.verdict import Guarantee, Proposition
+from draftproof.verdict import Guarantee, Outcome, Proposition
 
 # what a verdict may depend on; those that are not installed are left out
 _PACKAGES = (
@@ -128,23 +128,44 @@ def list_runs(connection: Connection, limit: int | None) -> Iterator[Run]:
 
 
 def conservation_of(connection: Connection, run: int) -> list[Conservation]:
-    """Where the run's pairs went, in the order of its verifiers."""
-    view = conservation_view
-    query = select(view).where(view.c.run == run).order_by(view.c.planned.desc(), view.c.ordinal, view.c.verifier)
+    """Where the run's pairs went, in the order of its verifiers.
+
+    The sums of the view `conservation`, asked of one run: SQLite would add up every run before it
+    looked for the one that is meant.
+    """
+    entry = accounting.c
+    query = (
+        select(
+            *(entry.verifier, entry.granularity, entry.planned, entry.outcome),
+            func.min(entry.ordinal).label("ordinal"),
+            func.sum(entry.subjects).label("subjects"),
+            func.count().label("entries"),
+        )
+        .where(entry.run == run)
+        .group_by(entry.verifier, entry.granularity, entry.planned, entry.outcome)
+    )
+    rows = connection.execute(query).all()
+    totals: dict[tuple[int, int, str, str], Counter[str]] = {}
+    for row in rows:
+        slot = (row.verifier, row.granularity, row.planned)
+        ordinal = min(each.ordinal for each in rows if (each.verifier, each.granularity, each.planned) == slot)
+        total = totals.setdefault((-row.planned, ordinal, row.verifier, row.granularity), Counter())
+        total["subjects"] += int(row.subjects)
+        total[row.outcome] += row.entries
     return [
         Conservation(
-            verifier=row.verifier,
-            granularity=Granularity(row.granularity),
-            planned=bool(row.planned),
-            subjects=int(row.subjects),
-            accepted=int(row.accepted),
-            rejected=int(row.rejected),
-            abstained=int(row.abstained),
-            errored=int(row.errored),
-            skipped=int(row.skipped),
-            strays=int(row.strays),
+            verifier=verifier,
+            granularity=Granularity(granularity),
+            planned=bool(planned),
+            subjects=total["subjects"],
+            accepted=total[Outcome.ACCEPT],
+            rejected=total[Outcome.REJECT],
+            abstained=total[Outcome.ABSTAIN],
+            errored=total[Outcome.ERROR],
+            skipped=total["skip"],
+            strays=total["stray"],
         )
-        for row in connection.execute(query)
+        for (planned, _, verifier, granularity), total in sorted(totals.items(), key=lambda item: item[0])
     ]
 
 

@@ -123,7 +123,7 @@ run_traces = Table(
     Column("sighting", _RowId, ForeignKey("sightings.id"), primary_key=True),
     Column("ordinal", Integer, nullable=False),
     Column("trace_digest", _Code, ForeignKey("traces.digest"), nullable=False),
-    Index("ix_run_traces_trace_digest", "run", "trace_digest"),
+    Index("ix_run_traces_trace_digest", "run", "trace_digest", "sighting"),
 )
 
 # No foreign key to `traces`: a pipeline logs verdicts about a draft before anyone decides whether
@@ -212,18 +212,13 @@ is_current = ~exists().where(_newer.c.supersedes == verdicts.c.id)
 """Whether a row of `verdicts` is the one that counts: no retry and no override replaced it."""
 
 # The view is made by the migrations, which define it; this names its columns for reading.
-conservation = table(
-    "conservation",
+accounting = table(
+    "accounting",
     column("run"),
     column("verifier"),
     column("granularity"),
     column("planned"),
     column("ordinal"),
     column("subjects"),
-    column("accepted"),
-    column("rejected"),
-    column("abstained"),
-    column("errored"),
-    column("skipped"),
-    column("strays"),
+    column("outcome"),
 )

@@ -84,7 +84,7 @@ def stream_run_traces(connection: Connection, run: int) -> Iterator[Trace]:
         .where(run_traces.c.run == run)
         .order_by(run_traces.c.ordinal)
     )
-    for row in connection.execution_options(yield_per=CHUNK).execute(query):
+    for row in connection.execute(query.execution_options(yield_per=CHUNK)):
         yield _trace(row.content, row.facts)
 
 

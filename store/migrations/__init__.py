@@ -2,6 +2,8 @@
 
 `versions/` reads from `0001` onwards as the story of the schema. A migration holds its own SQL and
 imports none of today's tables, so that it still does tomorrow what it did on the day it was written.
+There is no way down: it would delete verdicts. An older copy of the database is the way back.
+
 All pending migrations run in one transaction: a database is at one version or at another, never
 between them, and of two processes that start at once the second finds the work done.
 """

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from draftproof.store.verdict_store import VerdictStore
 from sqlalchemy import create_engine, make_url
+
+from draftproof.store.verdict_store import VerdictStore
 
 _numbers = count(1)
 
@@ -47,6 +48,14 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
         yield given
         return
     server = request.getfixturevalue("start_postgres")("shared")
+    # what a test leaves need not outlive the machine
+    engine = create_engine(
+        make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    engine.dispose()
     yield server.get_uri()
     server.cleanup()
 
@@ -60,8 +69,9 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     yield server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    if os.environ.get("DRAFTPROOF_TEST_POSTGRES"):  # a server of our own goes with all that is in it
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
     engine.dispose()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+
+from draftproof.errors import IntegrityError
 from draftproof.store.records import Conservation, PlannedVerifier, RunStatus, Skip
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, WHOLE, made_traces, made_verdict, step_pair
-
-from draftproof.errors import IntegrityError
 from draftproof.subject import Granularity
 from draftproof.verdict import Guarantee, Outcome, Proposition
 
@@ -151,6 +151,26 @@ def test_subjects_that_come_into_being_on_the_way_are_counted_as_recorded(store:
     assert (planned.planned, counts(planned)) == (True, (3, 3, 0, 0, 0, 0))
     assert (drafts.planned, counts(drafts)) == (False, (3, 0, 2, 0, 0, 1))
     assert (routes.granularity, counts(routes)) == (Granularity.ROUTE, (1, 1, 0, 0, 0, 0))
+
+
+def test_the_view_says_the_same_of_all_runs(store: VerdictStore) -> None:
+    """`conservation` is there for people with a database client; the store sums one run's entries itself."""
+    for number, outcome in enumerate(Outcome):
+        run = store.begin_run("test", verifiers=BOTH)
+        traces = made_traces(3, steps=2, seed=number)
+        store.add_traces(run.id, traces)
+        pairs = store.missing(traces, BOTH)
+        store.add([made_verdict(pair, outcome) for pair in pairs[number:]], run.id)
+        store.record_skips(run.id, [Skip(pair, "x") for pair in pairs[:1]])
+    columns = "planned, subjects, accepted, rejected, abstained, errored, skipped, strays"
+    for run in store.runs():
+        with store._database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                f"SELECT verifier, {columns} FROM conservation WHERE run = {run.number} ORDER BY ordinal"
+            ).all()
+        totals = store.conservation(run.id)
+        assert [tuple(row) for row in rows] == [(total.verifier, 1, *counts(total), total.strays) for total in totals]
+        assert sum(total.subjects for total in totals) == 9
 
 
 def test_a_run_without_traces_is_settled(store: VerdictStore) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from draftproof.store.queries import VerdictFilter
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, made_traces

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
+from draftproof.errors import UnknownNameError
 from draftproof.store.records import PlannedVerifier, Run
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, WHOLE, made_traces, made_verdict, step_pair
-
-from draftproof.errors import UnknownNameError
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome
 

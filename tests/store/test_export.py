@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from draftproof.errors import InputError, MissingExtraError, StoreUnreachableError
 from draftproof.store.export import (
     COLUMNS,
     Format,
@@ -24,8 +26,6 @@ from draftproof.store.leaf import leaf_digest
 from draftproof.store.records import Run, StoredVerdict
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, made_traces, made_verdict, step_pair
-
-from draftproof.errors import InputError, MissingExtraError, StoreUnreachableError
 from draftproof.verdict import Outcome
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"]

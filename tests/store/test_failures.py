@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import draftproof.store.connection
 import pytest
+from sqlalchemy import Connection, create_engine, event, exc, make_url
+
+import draftproof.store.connection
+from draftproof.errors import IntegrityError, MissingExtraError, StoreUnreachableError, UsageError
 from draftproof.store.connection import parse_url
 from draftproof.store.failures import describe, translate
 from draftproof.store.records import Attempt
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, made_traces, made_verdict, step_pair
-from sqlalchemy import Connection, create_engine, event, exc, make_url
-
-from draftproof.errors import IntegrityError, MissingExtraError, StoreUnreachableError, UsageError
 from draftproof.verdict import Verdict
 
 TRACES = made_traces(200)
@@ -82,6 +82,10 @@ def test_a_database_that_is_not_there(postgres_server: str) -> None:
     url = make_url(postgres_server).set(database="nowhere").render_as_string(hide_password=False)
     with pytest.raises(StoreUnreachableError, match="does not exist"):
         VerdictStore.open(url)
+
+
+def test_a_store_says_where_it_is(tmp_path: Path, open_store: Opener) -> None:
+    assert open_store(str(tmp_path / "a.db")).name == f"sqlite:///{tmp_path}/a.db"
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import inspect
+
+from draftproof.errors import ContractError
 from draftproof.store.inserts import insert_new
 from draftproof.store.queries import VerdictFilter
 from draftproof.store.records import Pair
 from draftproof.store.tables import metadata
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import made_traces, made_verdict, step_pair
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import inspect
-
-from draftproof.errors import ContractError
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import Source, Span, Step, StepLabel, Trace
 from draftproof.verdict import Cost, EquationEvidence, ErrorEvidence, Guarantee, Outcome, Proposition, Verdict

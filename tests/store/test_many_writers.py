@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Callable
 
-import draftproof.store.connection
 import pytest
+
+import draftproof.store.connection
+from draftproof.errors import StoreUnreachableError
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, made_traces, made_verdict, step_pair
-
-from draftproof.errors import StoreUnreachableError
 
 WRITER = """
 import json, sys

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from draftproof.store.records import Pair, PlannedVerifier
-from draftproof.store.traces import CHUNK
-from draftproof.store.verdict_store import VerdictStore
-from draftproof.store.workloads import ARITHMETIC, WHOLE, made_traces, made_verdict, step_pair
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from draftproof.errors import UsageError
+from draftproof.store.records import Pair, PlannedVerifier
+from draftproof.store.traces import CHUNK
+from draftproof.store.verdict_store import VerdictStore
+from draftproof.store.workloads import ARITHMETIC, WHOLE, made_traces, made_verdict, step_pair
 from draftproof.subject import Granularity
 from draftproof.verdict import Guarantee, Outcome, Proposition
 

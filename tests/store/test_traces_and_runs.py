@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import draftproof.store.traces
 import pytest
+
+import draftproof.store.traces
+from draftproof.errors import ContractError, UnknownNameError, UsageError
 from draftproof.store.queries import VerdictFilter
 from draftproof.store.records import PlannedVerifier, RunStatus
 from draftproof.store.runs import git_commit
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, WHOLE, made_traces, made_verdict, step_pair
-
-from draftproof.errors import ContractError, UnknownNameError, UsageError
 from draftproof.trace import Source, Step, StepLabel, Trace
 
 LABELS = (StepLabel.CORRECT, StepLabel.INCORRECT, StepLabel.UNKNOWN)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+
+from draftproof.errors import ContractError, UnknownNameError, UsageError
 from draftproof.store.leaf import leaf_digest
 from draftproof.store.queries import VerdictFilter
 from draftproof.store.records import Attempt, PlannedVerifier, Run
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import ARITHMETIC, made_traces, made_verdict, made_verdicts, step_pair
-
-from draftproof.errors import ContractError, UnknownNameError, UsageError
 from draftproof.subject import Granularity, Subject, step_subjects
 from draftproof.trace import Span
 from draftproof.verdict import (

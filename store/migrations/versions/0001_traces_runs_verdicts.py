@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["sighting"], ["sightings.id"], name="fk_run_traces_sighting"),
         sa.ForeignKeyConstraint(["trace_digest"], ["traces.digest"], name="fk_run_traces_trace_digest"),
     )
-    op.create_index("ix_run_traces_trace_digest", "run_traces", ["run", "trace_digest"])
+    op.create_index("ix_run_traces_trace_digest", "run_traces", ["run", "trace_digest", "sighting"])
 
     op.create_table(
         "verdicts",
@@ -188,7 +188,3 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name="fk_skips_run"),
     )
-
-
-def downgrade() -> None:
-    raise NotImplementedError("verdicts are never deleted: restore an older copy of the database instead")

@@ -5,7 +5,9 @@
 `run_slots` has a row for each trace and verifier that a run plans, with the number of positions to
 judge: the trace's steps, or one for the trace itself. A trace that a run met twice is there once.
 
-`conservation` adds up, for each run and verifier:
+`accounting` has the entries of the law: what was to be judged (`subjects`) and what became of it
+(`outcome`: a verdict's, or `skip`, `stray`, `none`). `conservation` adds them up, for each run and
+verifier:
 
 *   `planned` = 1: the verifier was to judge the run's traces. Verdicts count whichever run stored
     them, because a run that finds its pair judged has nothing to do. A skip counts where there is
@@ -43,6 +45,49 @@ WHERE NOT EXISTS (
 )
 """
 
+ACCOUNTING = """
+CREATE VIEW accounting AS
+SELECT rv.run, rv.verifier, rv.granularity, 1 AS planned, rv.ordinal, 0 AS subjects, 'none' AS outcome
+FROM run_verifiers rv WHERE rv.granularity IN ('step', 'trace')
+UNION ALL
+SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, s.positions * s.samples, 'none' FROM run_slots s
+UNION ALL
+SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, 0,
+    CASE WHEN v.position < s.positions THEN v.outcome ELSE 'stray' END
+FROM run_slots s
+JOIN current_verdicts v ON v.trace_digest = s.trace_digest AND v.verifier = s.verifier
+    AND v.granularity = s.granularity AND v.sample < s.samples
+UNION ALL
+SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, 0,
+    CASE WHEN k.position < s.positions THEN 'skip' ELSE 'stray' END
+FROM run_slots s
+JOIN skips k ON k.run = s.run AND k.trace_digest = s.trace_digest AND k.verifier = s.verifier
+    AND k.granularity = s.granularity AND k.sample < s.samples
+WHERE NOT EXISTS (
+    SELECT 1 FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
+        AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
+)
+UNION ALL
+SELECT v.run, v.verifier, v.granularity, 0, 1000000, 1, v.outcome
+FROM current_verdicts v
+WHERE NOT EXISTS (
+    SELECT 1 FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
+    WHERE rt.run = v.run AND rt.trace_digest = v.trace_digest AND rv.verifier = v.verifier
+        AND rv.granularity = v.granularity AND rv.granularity IN ('step', 'trace')
+)
+UNION ALL
+SELECT k.run, k.verifier, k.granularity, 0, 1000000, 1, 'skip'
+FROM skips k
+WHERE NOT EXISTS (
+    SELECT 1 FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
+    WHERE rt.run = k.run AND rt.trace_digest = k.trace_digest AND rv.verifier = k.verifier
+        AND rv.granularity = k.granularity AND rv.granularity IN ('step', 'trace')
+) AND NOT EXISTS (
+    SELECT 1 FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
+        AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
+)
+"""
+
 CONSERVATION = """
 CREATE VIEW conservation AS
 SELECT run, verifier, granularity, planned, MIN(ordinal) AS ordinal, SUM(subjects) AS subjects,
@@ -52,56 +97,11 @@ SELECT run, verifier, granularity, planned, MIN(ordinal) AS ordinal, SUM(subject
     SUM(CASE WHEN outcome = 'error' THEN 1 ELSE 0 END) AS errored,
     SUM(CASE WHEN outcome = 'skip' THEN 1 ELSE 0 END) AS skipped,
     SUM(CASE WHEN outcome = 'stray' THEN 1 ELSE 0 END) AS strays
-FROM (
-    SELECT rv.run, rv.verifier, rv.granularity, 1 AS planned, rv.ordinal, 0 AS subjects, 'none' AS outcome
-    FROM run_verifiers rv WHERE rv.granularity IN ('step', 'trace')
-    UNION ALL
-    SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, s.positions * s.samples, 'none' FROM run_slots s
-    UNION ALL
-    SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, 0,
-        CASE WHEN v.position < s.positions THEN v.outcome ELSE 'stray' END
-    FROM run_slots s
-    JOIN current_verdicts v ON v.trace_digest = s.trace_digest AND v.verifier = s.verifier
-        AND v.granularity = s.granularity AND v.sample < s.samples
-    UNION ALL
-    SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, 0,
-        CASE WHEN k.position < s.positions THEN 'skip' ELSE 'stray' END
-    FROM run_slots s
-    JOIN skips k ON k.run = s.run AND k.trace_digest = s.trace_digest AND k.verifier = s.verifier
-        AND k.granularity = s.granularity AND k.sample < s.samples
-    WHERE NOT EXISTS (
-        SELECT 1 FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
-            AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
-    )
-    UNION ALL
-    SELECT v.run, v.verifier, v.granularity, 0, 1000000, 1, v.outcome
-    FROM current_verdicts v
-    WHERE NOT EXISTS (
-        SELECT 1 FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
-        WHERE rt.run = v.run AND rt.trace_digest = v.trace_digest AND rv.verifier = v.verifier
-            AND rv.granularity = v.granularity AND rv.granularity IN ('step', 'trace')
-    )
-    UNION ALL
-    SELECT k.run, k.verifier, k.granularity, 0, 1000000, 1, 'skip'
-    FROM skips k
-    WHERE NOT EXISTS (
-        SELECT 1 FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
-        WHERE rt.run = k.run AND rt.trace_digest = k.trace_digest AND rv.verifier = k.verifier
-            AND rv.granularity = k.granularity AND rv.granularity IN ('step', 'trace')
-    ) AND NOT EXISTS (
-        SELECT 1 FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
-            AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
-    )
-) AS contributions
+FROM accounting
 GROUP BY run, verifier, granularity, planned
 """
 
 
 def upgrade() -> None:
-    for view in (CURRENT_VERDICTS, RUN_SLOTS, CONSERVATION):
+    for view in (CURRENT_VERDICTS, RUN_SLOTS, ACCOUNTING, CONSERVATION):
         op.execute(view)
-
-
-def downgrade() -> None:
-    for name in ("conservation", "run_slots", "current_verdicts"):
-        op.execute(f"DROP VIEW {name}")
