@@ -91,3 +91,13 @@ def test_a_true_equation_is_never_doubted(text: str) -> None:
 )
 def test_a_plainly_wrong_equation_is_held_against_the_step(text: str) -> None:
     assert any(decide(claim).holds is False for claim in extract_claims(text).claims)
+
+
+def test_rounded_inputs_are_moved_wherever_they_stand() -> None:
+    text = "-0.33 * |0.5 - 300.5| = -100"
+    assert [item.reason for item in extract_claims(text).undecided] == ["rounded_inputs"]
+
+
+def test_more_rounded_inputs_than_can_be_tried_are_not_tried() -> None:
+    text = " + ".join(f"1.{n}1 * 2" for n in range(1, 8)) + " = 9"
+    assert any(decide(claim).holds is False for claim in extract_claims(text).claims)
