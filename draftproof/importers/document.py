@@ -115,7 +115,7 @@ class _Scanner:
                 self._in_string = not self._in_string
             elif character in b"[{":
                 self._depth += 1
-                if character == b"[" and self._depth <= 2 and self._enters(chunk[kept : found.start()]):
+                if character == b"[" and self._enters(chunk, kept, found.start()):
                     self._forget()
                     kept = position
             elif character == b",":
@@ -145,23 +145,23 @@ class _Scanner:
         else:
             yield from self._ended(b"")
 
-    def _enters(self, before: bytes) -> bool:
-        """Whether the array just opened holds the records."""
-        if self._where != _WHOLE:
+    def _enters(self, chunk: bytes, kept: int, bracket: int) -> bool:
+        """Whether the array just opened holds the records. Copies no more of the chunk than it must look at."""
+        if self._where != _WHOLE or self._depth > 2:
             return False
-        if self._depth == 1 and not b"".join([*self._parts, before]).strip():
+        if self._depth == 1 and not b"".join([*self._parts, chunk[kept:bracket]]).strip():
             self._where = _ELEMENTS
-        elif self._depth == 2 and not self._asked and _SAMPLES_KEY.search(self._last_bytes(before)):
+        elif self._depth == 2 and not self._asked and _SAMPLES_KEY.search(self._last_bytes(chunk, kept, bracket)):
             # Asked once a record: joining the record's parts at each of its arrays would cost quadratic time.
             self._asked = True
-            if b'"eval"' in b"".join([*self._parts, before]):
+            if b'"eval"' in b"".join([*self._parts, chunk[kept:bracket]]):
                 self._where, self._limit = _SAMPLES, self._sample_limit
         return self._where != _WHOLE
 
-    def _last_bytes(self, before: bytes) -> bytes:
-        if len(before) >= _KEY_LENGTH:
-            return before[-_KEY_LENGTH:]
-        return b"".join([*(part[-_KEY_LENGTH:] for part in self._parts[-_KEY_LENGTH:]), before])
+    def _last_bytes(self, chunk: bytes, kept: int, bracket: int) -> bytes:
+        if bracket - kept >= _KEY_LENGTH:
+            return chunk[bracket - _KEY_LENGTH : bracket]
+        return b"".join([*(part[-_KEY_LENGTH:] for part in self._parts[-_KEY_LENGTH:]), chunk[kept:bracket]])
 
     def _keep(self, part: bytes) -> None:
         self._length += len(part)

@@ -286,6 +286,25 @@ def test_inspect_scorers_must_agree_unless_one_is_named(imported):
     assert imported(log, "log.json", "inspect:scorer=judge").traces[0].answer_correct is False
 
 
+@pytest.mark.parametrize(
+    ("value", "correct"),
+    [
+        ("C", True),
+        ("I", False),
+        ("P", None),
+        ("N", None),
+        (1.0, True),
+        (0, False),
+        (0.5, None),
+        (True, True),
+        ([1], None),
+    ],
+)
+def test_inspect_scores_that_are_neither_right_nor_wrong_say_nothing(imported, value, correct):
+    sample = {"id": 1, "epoch": 1, "input": "q", "output": {"completion": "a"}, "scores": {"s": {"value": value}}}
+    assert imported(lines(sample)).traces[0].answer_correct is correct
+
+
 def test_chat_finds_the_reasoning_wherever_it_stands(fixture_file):
     inline, field, parts, turns, *completions, batch = fixture_file("chat.jsonl").traces
     assert texts(inline) == ["Two and three.\n\n", "That is five.\n", "The sum is 5."]

@@ -65,6 +65,13 @@ def test_a_rejects_file_that_cannot_be_written_is_an_error(tmp_path):
             RejectsFile(path).add(reject())
 
 
+def test_a_line_written_in_part_is_an_error(tmp_path, monkeypatch):
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: whole(descriptor, data[:5]))
+    with RejectsFile(tmp_path / "r.jsonl") as rejects, pytest.raises(UsageError, match="only a part"):
+        rejects.add(reject())
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")  # noqa: PTH110  a device
 def test_a_full_disk_is_an_error():
     with RejectsFile("/dev/full") as rejects, pytest.raises(UsageError, match="Cannot write the rejects file"):
