@@ -13,8 +13,8 @@ from draftproof.errors import UnknownNameError
 from draftproof.store.records import StoredVerdict
 from draftproof.store.runs import find_run
 from draftproof.store.tables import is_current, run_traces, run_verifiers, runs, sightings, verdicts
-from draftproof.store.texts import searchable
-from draftproof.store.traces import CHUNK, find_digests
+from draftproof.store.texts import name_text, searchable
+from draftproof.store.traces import CHUNK, starts_with
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import StepLabel
 from draftproof.verdict import Guarantee, Outcome, Proposition
@@ -64,7 +64,7 @@ class Resolved:
     where: VerdictFilter
     run: int | None
     recorded_by: int | None
-    traces: list[str] | None
+    trace: ColumnElement[bool] | None
 
 
 def resolve(connection: Connection, where: VerdictFilter) -> Resolved:
@@ -73,7 +73,7 @@ def resolve(connection: Connection, where: VerdictFilter) -> Resolved:
         where=where,
         run=None if where.run is None else find_run(connection, where.run).number,
         recorded_by=None if where.recorded_by is None else find_run(connection, where.recorded_by).number,
-        traces=None if where.trace is None else find_digests(connection, where.trace, CHUNK),
+        trace=None if where.trace is None else _of_trace(connection, where.trace),
     )
 
 
@@ -129,8 +129,8 @@ def _conditions(meant: Resolved) -> Iterator[ColumnElement[bool]]:
         yield is_current
     if meant.run is not None:
         yield _of_run(meant.run)
-    if meant.traces is not None:
-        yield verdicts.c.trace_digest.in_(meant.traces)
+    if meant.trace is not None:
+        yield meant.trace
     if where.verifier is not None:
         yield _by_verifier(searchable(where.verifier))
     if where.since is not None:
@@ -165,6 +165,14 @@ def _of_run(run: int) -> ColumnElement[bool]:
         .correlate(None)
     )
     return verdicts.c.id.in_(given.union(covered))
+
+
+def _of_trace(connection: Connection, name: str) -> ColumnElement[bool]:
+    """By id where a trace has it, else by digest, which finds drafts too that no import brought."""
+    named = select(sightings.c.trace_digest).where(sightings.c.name == name_text(name))
+    if connection.execute(named.limit(1)).first() is not None:
+        return verdicts.c.trace_digest.in_(named)
+    return starts_with(verdicts.c.trace_digest, name)
 
 
 def _by_verifier(name: str) -> ColumnElement[bool]:

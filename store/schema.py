@@ -25,6 +25,16 @@ def installed_version(connection: Connection) -> str | None:
     return None
 
 
+def require_unicode(connection: Connection, name: str) -> None:
+    """Raises SchemaMismatchError for a PostgreSQL database that cannot hold every text."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise SchemaMismatchError(
+            f"{name} keeps text as {encoding}, and verdicts need UTF8.",
+            remedy="Create it anew with `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`.",
+        )
+
+
 def require_compatible(installed: str | None, name: str) -> None:
     """Raises SchemaMismatchError unless `installed` is the schema of this version. `name` is for the message."""
     if installed == SCHEMA_VERSION:

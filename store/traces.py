@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from draftproof.canonical import digest_bytes
 from draftproof.errors import UnknownNameError, UsageError
@@ -89,14 +89,19 @@ def stream_run_traces(connection: Connection, run: int) -> Iterator[Trace]:
 
 
 def find_digests(connection: Connection, name: str, limit: int) -> list[str]:
-    """Digests of stored traces that `name` may mean: an id, a digest, or the start of its hex digits."""
+    """Digests of stored traces that `name` may mean: an id, else a digest or the start of its hex digits."""
     exact = select(sightings.c.trace_digest).where(sightings.c.name == name_text(name)).distinct().limit(limit)
     found = list(connection.scalars(exact))
     if found:
         return sorted(found)
-    start = name if name.startswith("sha256:") else f"sha256:{name}"
-    query = select(traces.c.digest).where(traces.c.digest >= start, traces.c.digest < f"{start}g")  # g follows f
-    return list(connection.scalars(query.order_by(traces.c.digest).limit(limit)))
+    query = select(traces.c.digest).where(starts_with(traces.c.digest, name)).order_by(traces.c.digest)
+    return list(connection.scalars(query.limit(limit)))
+
+
+def starts_with(digest: ColumnElement[str], start: str) -> ColumnElement[bool]:
+    """Whether a digest starts so, with or without its tag: a range, which an index serves and LIKE may not."""
+    first = searchable(start if start.startswith("sha256:") else f"sha256:{start}")
+    return and_(digest >= first, digest < f"{first}g")  # g follows every hex digit
 
 
 def get_trace(connection: Connection, name: str) -> StoredTrace:

@@ -295,7 +295,7 @@ class VerdictStore:
     def diff(self, run_a: str, run_b: str) -> Iterator[Difference]:
         """Pairs on which two runs (ids, or starts of them) differ, or that only one of them judged.
 
-        A verifier is compared with itself, or else with the one of the same name in the other run.
+        A planned verifier is compared with itself, or else with the one of the same name in the other run.
         """
         with self._database.reading() as a, self._database.reading() as b:
             yield from between_runs(a, b, find_run(a, run_a), find_run(a, run_b))

@@ -18,7 +18,7 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 from draftproof.store.connection import DEFAULT_URL, Database, parse_url
-from draftproof.store.schema import installed_version, require_compatible
+from draftproof.store.schema import installed_version, require_compatible, require_unicode
 from draftproof.store.tables import SCHEMA_VERSION, VERSION_TABLE
 
 # any constant will do, as long as every version of draftproof takes the same lock
@@ -65,6 +65,7 @@ def upgrade_database(database: Database, *, revision: str = SCHEMA_VERSION) -> S
 
     def work(connection: Connection) -> SchemaStatus:
         if not database.is_sqlite:
+            require_unicode(connection, database.name)
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
         installed = installed_version(connection)
         if installed is not None and installed >= revision:

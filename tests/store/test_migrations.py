@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, make_url
 
 import draftproof.store.migrations as migrations
 from draftproof.errors import SchemaMismatchError, StoreUnreachableError
@@ -166,3 +166,16 @@ def test_processes_that_start_at_once_make_one_schema(url: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0] * 4
     assert status(url).current
+
+
+@pytest.mark.postgres
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres_url: str) -> None:
+    server = create_engine(make_url(postgres_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+        with pytest.raises(SchemaMismatchError, match="keeps text as LATIN1"):
+            VerdictStore.open(make_url(postgres_url).set(database="latin").render_as_string(hide_password=False))
+        connection.exec_driver_sql("DROP DATABASE latin WITH (FORCE)")
+    server.dispose()

@@ -142,6 +142,17 @@ def test_verdicts_without_a_stored_trace_are_found(store: VerdictStore) -> None:
     store.add([made_verdict(step_pair(EARLY[0]))], run.id)
     (row,) = found(store, run=run.id)
     assert (row.trace_id, row.source_file) == (None, None)
+    assert found(store, trace=EARLY[0].digest[7:15]) == [row]
+
+
+def test_a_short_digest_may_mean_many_traces(store: VerdictStore) -> None:
+    """All of them: a filter that stopped at some number would answer wrongly."""
+    run = store.begin_run("test")
+    traces = [f"sha256:ab{i:062x}" for i in range(700)] + [f"sha256:ac{i:062x}" for i in range(3)]
+    pair = step_pair(EARLY[0])
+    subjects = [pair.subject.model_copy(update={"trace_digest": digest}) for digest in traces]
+    store.add([made_verdict(pair, subject=subject) for subject in subjects], run.id)
+    assert [len(found(store, trace=start)) for start in ("ab", "a", "sha256:ac", "ad", "")] == [700, 703, 3, 0, 703]
 
 
 def test_an_erased_payload_leaves_its_row(filled: VerdictStore) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from draftproof.errors import ContractError, UnknownNameError, UsageError
@@ -282,3 +285,11 @@ def test_run_verifier_logs_into_a_run(store: VerdictStore) -> None:
     (total,) = store.finish_run(run.id)
     assert (total.subjects, total.accepted, total.errored) == (12, 9, 3)
     assert store.run(run.id).verifiers == (PlannedVerifier.of(verifier),)
+
+
+def test_importing_the_store_imports_no_driver_and_no_table_library() -> None:
+    code = (
+        "import sys, draftproof.store.verdict_store, draftproof.store.export\n"
+        "print(sorted({'pandas', 'pyarrow', 'psycopg', 'alembic', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
