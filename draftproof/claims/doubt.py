@@ -254,9 +254,13 @@ def _beside(place: Place) -> str | None:
     """Words and numbers right next to the equation that may belong to it."""
     before = place.piece[place.first - 1] if place.first else None
     if before is not None and before.kind is Kind.WORD and before.text in _JOINS_LEFT | ORDINAL_NOUNS:
-        return "joined_to_words_before"
+        joins_equations = before.text == "and" and _relates(place.piece[: place.first - 1])
+        if not joins_equations:
+            return "joined_to_words_before"
     after = place.piece[place.stop : place.stop + 5]
     if after and after[0].kind is Kind.WORD:
+        if after[0].text == "and" and _relates(place.piece[place.stop + 1 :]):
+            return None  # another equation follows
         if after[0].text in _JOINS_RIGHT or (len(after) > 1 and after[1].text in ("remainder", "r")):
             return "joined_to_words_after"
         for token in after[1:]:
@@ -267,6 +271,10 @@ def _beside(place: Place) -> str | None:
     elif after and after[0].kind is Kind.OPEN:
         return "bracket_after"
     return None
+
+
+def _relates(tokens: Sequence[Token]) -> bool:
+    return any(token.kind is Kind.RELATION for token in tokens)
 
 
 def _in_words(claim: Claim, place: Place) -> str | None:
