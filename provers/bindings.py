@@ -21,19 +21,23 @@ from draftproof.provers.toolchain import EmbeddedLean
 
 _INFIX = {
     # operator: macros behind it, by defining module and number
-    **{operator: (("Notation", "1"), ("Notation", "2")) for operator in "+ - * / % ^ = < <= ≤ > >= ≥".split()},
+    **dict.fromkeys(
+        ("+", "-", "*", "/", "%", "^", "=", "<", "<=", "≤", ">", ">=", "≥"), (("Notation", "1"), ("Notation", "2"))
+    ),
     "≠": (("Core", "1"), ("Core", "2")),
-    **{operator: (("Notation", "1"),) for operator in ("∧", "∨", "∣", "<|")},
-    **{operator: (("Core", "1"),) for operator in ("↔", "<->")},
+    **dict.fromkeys(("∧", "∨", "∣", "<|"), (("Notation", "1"),)),
+    **dict.fromkeys(("↔", "<->"), (("Core", "1"),)),
 }
 _PREFIX = {"-": ("1", "2"), "¬": ("1",)}
 
-_TACTICS = """
-    exact intro intros apply refine assumption constructor left right cases induction decide subst show
-    change contradiction skip done first focus allGoals revert clear specialize unfold eqRefl rewriteSeq
-    paren case injection symm
-""".split()
+# fmt: off
+_TACTICS = (
+    "exact", "intro", "intros", "apply", "refine", "assumption", "constructor", "left", "right", "cases",
+    "induction", "decide", "subst", "show", "change", "contradiction", "skip", "done", "first", "focus", "allGoals",
+    "revert", "clear", "specialize", "unfold", "eqRefl", "rewriteSeq", "paren", "case", "injection", "symm",
+)
 """Tactics that are elaborated as they stand."""
+# fmt: on
 
 _MACRO_TACTICS = {
     "tactic_<;>_": 1,
@@ -49,11 +53,14 @@ _MACRO_TACTICS = {
 }
 """Tactics that are macros over others, with how many macro rules each has."""
 
-_PARTS = """
-    location locationWildcard locationHyp locationType rwRuleSeq rwRule optConfig configItem posConfigItem
-    negConfigItem valConfigItem elimTarget inductionAlts inductionAlt inductionAltLHS caseArg
-""".split()
+# fmt: off
+_PARTS = (
+    "location", "locationWildcard", "locationHyp", "locationType", "rwRuleSeq", "rwRule", "optConfig", "configItem",
+    "posConfigItem", "negConfigItem", "valConfigItem", "elimTarget", "inductionAlts", "inductionAlt",
+    "inductionAltLHS", "caseArg",
+)
 """Pieces that the descriptions of tactics refer to by name; no tactics themselves."""
+# fmt: on
 
 _HEADER = """\
 /-

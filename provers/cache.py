@@ -94,7 +94,11 @@ class ProofCache:
             except sqlite3.Error:
                 return found
             for key, theorem, seal in rows:
-                if theorem in STORED and isinstance(seal, bytes) and hmac.compare_digest(seal, self._seal(key, theorem)):
+                if (
+                    theorem in STORED
+                    and isinstance(seal, bytes)
+                    and hmac.compare_digest(seal, self._seal(key, theorem))
+                ):
                     found[key] = theorem
         return found
 

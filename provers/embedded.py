@@ -18,7 +18,7 @@ from types import TracebackType
 from draftproof.errors import DisagreementError
 from draftproof.provers import leanfile
 from draftproof.provers.cache import Key, ProofCache
-from draftproof.provers.environment import CheckResult, LeanClaim, Limits, Status
+from draftproof.provers.environment import DEFAULT, CheckResult, LeanClaim, Limits, Status
 from draftproof.provers.kernel import Answer, KernelProcess, Request, attempts
 from draftproof.provers.screen import refusal
 from draftproof.provers.statement import Statement
@@ -41,14 +41,11 @@ _FAILURES = ("kernel_crashed", "kernel_error", "malformed", "protocol_error", "l
 class EmbeddedEnvironment:
     """Starts nothing before the first check. `check` may be called from one thread at a time."""
 
-    def __init__(
-        self, *, workers: int | None = None, cache_root: Path | None = None, remember: bool = True, limits: Limits = Limits()
-    ) -> None:
+    def __init__(self, *, workers: int | None = None, cache_root: Path | None = None, remember: bool = True) -> None:
         """`remember` keeps settled claims across runs; `cache_root` moves the user's cache folder."""
         self._workers = workers or min(os.cpu_count() or 1, 8)
         self._root = cache_root
         self._remember = remember
-        self._limits = limits
         self._processes: list[KernelProcess] = []
         self._process_limits: Limits | None = None
         self._check_lock = threading.Lock()
@@ -71,16 +68,16 @@ class EmbeddedEnvironment:
     def prelude_digest(self) -> str:
         return self.prelude.digest
 
-    def check(self, claims: Sequence[LeanClaim], limits: Limits | None = None) -> list[CheckResult]:
+    def check(self, claims: Sequence[LeanClaim], limits: Limits = DEFAULT) -> list[CheckResult]:
         """One result a claim, in order; equal claims are checked once."""
-        limits = limits or self._limits
         with self._check_lock:
             own = {claim.statement: claim.expected for claim in claims if claim.proof is None}
             foreign = {(claim.statement, claim.proof): None for claim in claims if claim.proof is not None}
             settled = self._settled(own, limits)
             judged = {pair: self._judged(pair[0], pair[1] or "", limits) for pair in foreign}
         return [
-            settled[claim.statement] if claim.proof is None else judged[(claim.statement, claim.proof)] for claim in claims
+            settled[claim.statement] if claim.proof is None else judged[(claim.statement, claim.proof)]
+            for claim in claims
         ]
 
     def export(self, claims: Sequence[tuple[Statement, CheckResult]]) -> str:
@@ -103,7 +100,9 @@ class EmbeddedEnvironment:
     def __enter__(self) -> EmbeddedEnvironment:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _settled(self, claims: dict[Statement, bool | None], limits: Limits) -> dict[Statement, CheckResult]:

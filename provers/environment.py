@@ -39,6 +39,9 @@ class Limits:
     """Memory of one checking process."""
 
 
+DEFAULT = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class LeanClaim:
     """A statement to settle, or a statement and somebody's proof of it."""

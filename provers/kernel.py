@@ -119,6 +119,8 @@ class KernelProcess:
             theorem, _, detail = rest.partition("\t")
             if name != request.name or theorem not in (*request.attempts, "-"):
                 return "protocol_error"
+            if (theorem, detail) == ("-", "out_of_memory"):
+                return detail  # the process may never get under its limit again
             seconds = time.perf_counter() - started
             answers.append(Answer(None, detail, seconds) if theorem == "-" else Answer(theorem, "", seconds))
             self._served += 1

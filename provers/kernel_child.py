@@ -24,6 +24,7 @@ import os
 import re
 import sys
 from ctypes import c_char_p, c_int32, c_size_t, c_uint8, c_uint32, c_void_p
+from typing import Any
 
 TERM, RELATION, HYPOTHESES = "Draftproof.Term.", "Draftproof.Relation.", "Draftproof.Hypotheses."
 ARITIES = {
@@ -68,6 +69,7 @@ class Kernel:  # pragma: no cover - runs in child processes only; the tests talk
         self._literal = self._function("l_Lean_mkRawNatLit", obj, obj)
         self._application = self._function("lean_expr_mk_app", obj, obj, obj)
         self._theorem = self._function("lean_mk_theorem_val", obj, obj, obj, obj, obj, obj)
+        self._reset_heartbeats = self._function("_ZN4lean15reset_heartbeatEv", None)
         self._add = self._function("lean_add_decl", obj, obj, c_size_t, c_size_t, obj, obj)
         self._find = self._function("lean_environment_find", obj, obj, obj)
         self._same = self._function("lean_expr_eqv", c_uint8, obj, obj)
@@ -89,18 +91,11 @@ class Kernel:  # pragma: no cover - runs in child processes only; the tests talk
         """The first theorem of `attempts` that settles the claim and its axioms, or `-` and the reason."""
         (given,) = self.parse(hypotheses)
         left, relation, right = self.parse(sides)
-        parts = [self._kept(part, 64) for part in (given, left, relation, right)]
+        parts = (given, left, relation, right)
         try:
             reason = "undecided"
             for attempt in attempts.split(","):
-                holds = lambda: self._apply("Draftproof.Holds", *parts)  # noqa: E731
-                if attempt == "proved":
-                    statement, arguments = holds(), parts
-                elif attempt == "contradicted":
-                    statement, arguments = self._apply("Draftproof.Contradictory", given), parts[:1]
-                else:
-                    statement, arguments = self._apply("Not", holds()), parts
-                proof = self._apply(f"Draftproof.{attempt}", *arguments, self._reflexivity)
+                statement, proof = self._theorem_terms(attempt, parts)
                 accepted, reason = self._check(f"{name}_{attempt}", statement, proof)
                 if accepted:
                     return attempt, reason
@@ -109,7 +104,20 @@ class Kernel:  # pragma: no cover - runs in child processes only; the tests talk
             return "-", reason
         finally:
             for part in parts:
-                self._drop(part, 65)
+                self._drop(part)
+
+    def _theorem_terms(self, attempt: str, parts: tuple[int, ...]) -> tuple[int, int]:
+        """What one of our theorems states of a claim, and the term that proves it if its test comes out true."""
+        arguments = parts[:1] if attempt == "contradicted" else parts
+        for part in arguments:
+            self._kept(part, 2)
+        if attempt == "contradicted":
+            statement = self._apply("Draftproof.Contradictory", *arguments)
+        else:
+            statement = self._apply("Draftproof.Holds", *arguments)
+            if attempt != "proved":
+                statement = self._apply("Not", statement)
+        return statement, self._apply(f"Draftproof.{attempt}", *arguments, self._reflexivity)
 
     def parse(self, text: str) -> list[int]:
         """The terms that a text in prefix notation stands for. Raises ValueError for any other text."""
@@ -118,7 +126,7 @@ class Kernel:  # pragma: no cover - runs in child processes only; the tests talk
             raise ValueError("not a statement of ours")
         stack: list[int | str | None] = []
         for token in reversed(tokens):
-            if token == ")":
+            if token == ")":  # noqa: S105
                 stack.append(None)
             elif token == "(":  # noqa: S105
                 head = stack.pop()
@@ -150,6 +158,7 @@ class Kernel:  # pragma: no cover - runs in child processes only; the tests talk
         value = self._theorem(lean_name, _box(0), statement, proof, self._constructor(1, lean_name, _box(0)))
         declaration = self._constructor(2, value)
         self._kept(self._environment, 1)
+        self._reset_heartbeats()  # the kernel compares the thread's total with the limit
         result = self._add(self._environment, self._heartbeats, 0, declaration, _box(0))
         try:
             if _tag(result) != 1:
@@ -240,7 +249,7 @@ class Kernel:  # pragma: no cover - runs in child processes only; the tests talk
             count.value = 1
             self._free(address)
 
-    def _function(self, name, result, *arguments):  # type: ignore[no-untyped-def]
+    def _function(self, name: str, result: Any, *arguments: Any) -> Any:
         function = self.library[name]
         function.restype, function.argtypes = result, arguments
         return function

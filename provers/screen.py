@@ -13,18 +13,24 @@ import unicodedata
 
 MAX_CHARACTERS = 20_000
 
+# fmt: off
 _WORDS = frozenset(
-    """
-    axiom sorry admit unsafe implemented_by extern instance notation macro macro_rules syntax elab elab_rules open
-    import namespace section attribute local scoped private protected public meta opaque native_decide run_tac run_cmd
-    run_elab run_meta eval exit theorem lemma def abbrev example inductive structure class deriving variable universe
-    mutual export include omit end initialize builtin_initialize set_option constant infix infixl infixr prefix postfix
-    noncomputable partial nonrec declare_syntax_cat register_option unif_hint add_decl_doc sorryAx lcProof lcAny
-    lcErased lcVoid ofReduceBool reduceBool ofReduceNat reduceNat trustCompiler skipKernelTC debug print check reduce
-    synth where compile_inductive module csimp simproc dsimproc elab_stx binder_predicate infer_instance_as prelude
-    """.split()
+    {
+        "axiom", "sorry", "admit", "unsafe", "implemented_by", "extern", "instance", "notation", "macro",
+        "macro_rules", "syntax", "elab", "elab_rules", "open", "import", "namespace", "section", "attribute",
+        "local", "scoped", "private", "protected", "public", "meta", "opaque", "native_decide", "run_tac",
+        "run_cmd", "run_elab", "run_meta", "eval", "exit", "theorem", "lemma", "def", "abbrev", "example",
+        "inductive", "structure", "class", "deriving", "variable", "universe", "mutual", "export", "include",
+        "omit", "end", "initialize", "builtin_initialize", "set_option", "constant", "infix", "infixl",
+        "infixr", "prefix", "postfix", "noncomputable", "partial", "nonrec", "declare_syntax_cat",
+        "register_option", "unif_hint", "add_decl_doc", "sorryAx", "lcProof", "lcAny", "lcErased", "lcVoid",
+        "ofReduceBool", "reduceBool", "ofReduceNat", "reduceNat", "trustCompiler", "skipKernelTC", "debug",
+        "print", "check", "reduce", "synth", "where", "compile_inductive", "module", "csimp", "simproc",
+        "dsimproc", "elab_stx", "binder_predicate", "infer_instance_as", "prelude",
+    }
 )
 """Words that begin a command, change an option, name an axiom or run code."""
+# fmt: on
 _WORD = re.compile(r"[^\W\d][\w'!?]*")
 _PAIRS = {")": "(", "]": "[", "}": "{", "⟩": "⟨"}
 

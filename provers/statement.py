@@ -26,7 +26,9 @@ from draftproof.claims.tree import (
 )
 
 MAX_BITS = 20_000
-"""Bound on the bits of any numerator or denominator that a claim may reach (about 6,000 digits)."""
+"""Bound on the bits of any numerator or denominator that a claim may reach (about 6,000 digits), and on exponents."""
+MAX_LITERAL_BITS = 14_000
+"""Python refuses to write integers of more than 4,300 digits."""
 MAX_NODES = 2_000
 MAX_DEPTH = 200
 MAX_FACTORIAL = 1_500
@@ -106,8 +108,7 @@ def formalise(claim: Claim) -> Statement:
     printer = _Printer(names, sizes, printer.nodes)
     left, left_size = printer.term(claim.left)
     right, right_size = printer.term(claim.right)
-    # comparing multiplies crosswise
-    left_size.times(right_size).check()
+    left_size.plus(right_size).check()  # comparing multiplies crosswise, and a tolerance subtracts
     return Statement("".join(hypotheses) + "nothing" + ")" * len(hypotheses), f"{left} {_relation(claim)} {right}")
 
 
@@ -117,14 +118,13 @@ def _relation(claim: Claim) -> str:
     tolerance = claim.tolerance
     if tolerance is None or tolerance < 0:
         raise Unformalised("no_tolerance")
-    if max(tolerance.numerator.bit_length(), tolerance.denominator.bit_length()) > MAX_BITS:
-        raise Unformalised("too_large")
+    _writable(tolerance)
     return f"(about {tolerance.numerator} {tolerance.denominator})"
 
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Bounds on the bits of a value's numerator and denominator, whatever the value is."""
+    """The value's numerator is at most 2^top in absolute value, its denominator at most 2^bottom."""
 
     top: int
     bottom: int
@@ -190,10 +190,21 @@ class _Printer:
 
 
 def _literal(value: Fraction) -> tuple[str, _Size]:
+    _writable(value)
     top, bottom = abs(value.numerator), value.denominator
-    size = _Size(top.bit_length(), bottom.bit_length(), value.numerator if bottom == 1 else None).check()
+    size = _Size(_log2(top), _log2(bottom), value.numerator if bottom == 1 else None)
     text = f"(num {top})" if bottom == 1 else f"(ratio {top} {bottom})"
     return (f"(neg {text})" if value < 0 else text), size
+
+
+def _writable(value: Fraction) -> None:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_LITERAL_BITS:
+        raise Unformalised("too_large")
+
+
+def _log2(value: int) -> int:
+    """The least exponent whose power of two is not below `value`."""
+    return max(value - 1, 0).bit_length()
 
 
 def _combined(operator: Operator, left: _Size, right: _Size) -> _Size:
@@ -206,27 +217,29 @@ def _combined(operator: Operator, left: _Size, right: _Size) -> _Size:
             return left.times(right.inverse())
         case Operator.POWER:
             exponent = right.magnitude()
-            bits = max(left.top, left.bottom, 1) * max(exponent, 1)
-            return _Size(bits, bits)
+            if exponent > MAX_BITS:
+                raise Unformalised("too_large")
+            power = _Size(left.top * exponent, left.bottom * exponent)
+            negative_too = right.exact is None or right.exact < 0
+            return power.union(power.inverse()) if negative_too else power
 
 
 def _applied(function: Function, arguments: list[_Size]) -> _Size:
     first = arguments[0]
     match function:
         case Function.ABSOLUTE | Function.SQUARE_ROOT:
-            # a root is found by squaring: twice the bits appear on the way
-            return _Size(first.top * 2, first.bottom * 2).check() if function is Function.SQUARE_ROOT else first
+            return first
         case Function.FLOOR | Function.CEILING:
-            return _Size(first.top + 1, 1)
+            return _Size(first.top + 1, 0)
         case Function.FACTORIAL:
             return _factorial(first.magnitude())
         case Function.BINOMIAL:
             return _factorial(first.magnitude())
         case Function.GCD | Function.LCM | Function.MODULO:
-            return _Size(first.top + arguments[1].top, 1)
+            return _Size(first.top + arguments[1].top, 0)
 
 
 def _factorial(argument: int) -> _Size:
     if argument > MAX_FACTORIAL:
         raise Unformalised("too_large")
-    return _Size(argument * argument.bit_length() + 1, 1)
+    return _Size(argument * argument.bit_length(), 0)

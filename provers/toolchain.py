@@ -24,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 from draftproof.errors import MissingExtraError, ProofEnvironmentError
+from draftproof.provers.kernel_child import VOCABULARY
 from draftproof.settings import settings
 
 LIBRARIES = ("libInit_shared.so", "libleanshared_2.so", "libleanshared_1.so", "libleanshared.so")
@@ -143,7 +144,7 @@ def compiled_prelude(cache: Path | None = None, *, lean: EmbeddedLean | None = N
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = root / key
     with _locked(root / f"{key}.lock"):
-        if not _intact(target):
+        if not _intact(target, {"sources": digest, "lean": lean.version}):
             _build(lean, target, digest)
     return Prelude(lean, target, digest)
 
@@ -162,9 +163,9 @@ def _build(lean: EmbeddedLean, target: Path, digest: str) -> None:
                 cwd=PRELUDE.parent,
             )
             if run.status != 0 or run.stdout.strip():
-                raise ProofEnvironmentError(
-                    f"our Lean module {module} does not compile (status {run.status}): {(run.stdout + run.stderr)[:2000]}"
-                )
+                said = (run.stdout + run.stderr)[:2000]
+                raise ProofEnvironmentError(f"our Lean module {module} does not compile (status {run.status}): {said}")
+        _require_axiom_free(lean, scratch)
         manifest = {"sources": digest, "lean": lean.version, "files": _digests(scratch)}
         (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
@@ -173,15 +174,26 @@ def _build(lean: EmbeddedLean, target: Path, digest: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _intact(folder: Path) -> bool:
-    """Whether the folder holds exactly the files that were made, byte for byte."""
+def _require_axiom_free(lean: EmbeddedLean, modules: Path) -> None:
+    """Ask Lean what every constant of our statements and proofs rests on; the answer must be: nothing."""
+    questions = "".join(f"#print axioms {name}\n" for name in VOCABULARY)
+    file = modules / "Report.lean"
+    file.write_text(f"prelude\nimport Draftproof.Claims\n{questions}", encoding="utf-8")
+    run = lean.run([str(file)], modules=modules, seconds=_COMPILE_SECONDS)
+    answers = run.stdout.splitlines()
+    if run.status != 0 or answers != [f"'{name}' does not depend on any axioms" for name in VOCABULARY]:
+        raise ProofEnvironmentError(f"our Lean library is not free of axioms: {(run.stdout + run.stderr)[:2000]}")
+    file.unlink()
+
+
+def _intact(folder: Path, origin: dict[str, str]) -> bool:
+    """Whether the folder holds exactly the files that were made from these sources, byte for byte."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest["files"] == _digests(folder)) and set(manifest["files"]) == {
-            f"{module}.olean" for module in MODULES
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+        files = _digests(folder)
+    except (OSError, ValueError):
         return False
+    return bool(manifest == origin | {"files": files}) and set(files) == {f"{module}.olean" for module in MODULES}
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from draftproof.claims.evaluate import Decision, decide
 from draftproof.claims.extract import Extraction, Undecided, extract_claims
-from draftproof.claims.plain import plain, plain_claim, plain_number
+from draftproof.claims.hypotheses import plain_hypothesis
+from draftproof.claims.plain import plain_claim, plain_number
 from draftproof.claims.tree import Claim
 from draftproof.errors import DisagreementError
 from draftproof.provers.embedded import EmbeddedEnvironment
@@ -24,6 +25,8 @@ from draftproof.provers.statement import Statement, Unformalised, formalise
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Guarantee, LeanEvidence, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
+
+ClaimStatus = Literal["proved", "refuted", "unknown", "unformalised", "vacuous", "error"]
 
 MAX_EVIDENCE = 200
 """Claims of one step that are stored as evidence; all of them are checked."""
@@ -43,7 +46,9 @@ class LeanVerifier:
     remember: bool = True
     environment: ProofEnvironment | None = field(default=None, repr=False, compare=False)
     """Where claims are checked; None for the embedded kernel."""
-    extract: Callable[[str, tuple[str, ...], str], Extraction] = field(default=extract_claims, repr=False, compare=False)
+    extract: Callable[[str, tuple[str, ...], str], Extraction] = field(
+        default=extract_claims, repr=False, compare=False
+    )
     name: str = "lean"
     version: int = 1
     granularity: Granularity = Granularity.STEP
@@ -87,7 +92,7 @@ class LeanVerifier:
         claim = attempt.claim
         if result is not None:
             _agree(claim, attempt.decision, result)
-        status = "unformalised" if result is None else result.status.value
+        status: ClaimStatus = "unformalised" if result is None else _STATUS[result.status]
         evidence = LeanEvidence(
             span=claim.span,
             text=claim.text,
@@ -97,7 +102,7 @@ class LeanVerifier:
             axioms=result.axioms if result else None,
             toolchain=self._environment.toolchain if result else None,
             prelude_digest=self._environment.prelude_digest if result else None,
-            hypotheses=tuple(f"{h.variable} = {plain(h.value)} (step {h.step})" for h in claim.hypotheses),
+            hypotheses=tuple(map(plain_hypothesis, claim.hypotheses)),
             tolerance=None if claim.tolerance is None else plain_number(claim.tolerance),
             message=attempt.reason or (result.reason if result else ""),
             cached=bool(result and result.cached),
@@ -123,6 +128,15 @@ class LeanVerifier:
             raw={"claims": len(findings)}
             | {status: sum(f.status == status for f in findings) for status in ("proved", "refuted")},
         )
+
+
+_STATUS: Mapping[Status, ClaimStatus] = {
+    Status.PROVED: "proved",
+    Status.REFUTED: "refuted",
+    Status.VACUOUS: "vacuous",
+    Status.UNKNOWN: "unknown",
+    Status.ERROR: "error",
+}
 
 
 @dataclass(frozen=True)

@@ -134,45 +134,45 @@ instance instOfNatInt (n : Nat) : OfNat Int n := OfNat.mk (Int.ofNat n)
 def Int.negOfNat (n : Nat) : Int := cond (Nat.beq n 0) (Int.ofNat 0) (Int.negSucc (Nat.pred n))
 /-- `m - n`, not truncated. -/
 def Int.subNatNat (m n : Nat) : Int := cond (Nat.ble n m) (Int.ofNat (Nat.sub m n)) (Int.negOfNat (Nat.sub n m))
-protected def Int.neg : Int → Int
-  | Int.ofNat n => Int.negOfNat n
-  | Int.negSucc n => Int.ofNat (Nat.succ n)
-def Int.natAbs : Int → Nat
-  | Int.ofNat a => a
-  | Int.negSucc a => Nat.succ a
-protected def Int.add : Int → Int → Int
-  | Int.ofNat a, Int.ofNat b => Int.ofNat (Nat.add a b)
-  | Int.ofNat a, Int.negSucc b => Int.subNatNat a (Nat.succ b)
-  | Int.negSucc a, Int.ofNat b => Int.subNatNat b (Nat.succ a)
-  | Int.negSucc a, Int.negSucc b => Int.negSucc (Nat.succ (Nat.add a b))
+
+/-- What to do with `n` if the integer is `n`, and with `n` if it is `-(n+1)`: the bare recursor, which the
+kernel takes in one step where a pattern match costs it several. -/
+@[reducible] def Int.on {α : Type u} (a : Int) (ofNat negSucc : Nat → α) : α := @Int.rec (fun _ => α) ofNat negSucc a
+
+protected def Int.neg (a : Int) : Int := Int.on a Int.negOfNat (fun n => Int.ofNat (Nat.succ n))
+def Int.natAbs (a : Int) : Nat := Int.on a (fun n => n) Nat.succ
+protected def Int.add (a b : Int) : Int :=
+  Int.on a
+    (fun m => Int.on b (fun n => Int.ofNat (Nat.add m n)) (fun n => Int.subNatNat m (Nat.succ n)))
+    (fun m => Int.on b (fun n => Int.subNatNat n (Nat.succ m)) (fun n => Int.negSucc (Nat.succ (Nat.add m n))))
 protected def Int.sub (a b : Int) : Int := Int.add a (Int.neg b)
-protected def Int.mul : Int → Int → Int
-  | Int.ofNat a, Int.ofNat b => Int.ofNat (Nat.mul a b)
-  | Int.ofNat a, Int.negSucc b => Int.negOfNat (Nat.mul a (Nat.succ b))
-  | Int.negSucc a, Int.ofNat b => Int.negOfNat (Nat.mul (Nat.succ a) b)
-  | Int.negSucc a, Int.negSucc b => Int.ofNat (Nat.mul (Nat.succ a) (Nat.succ b))
+protected def Int.mul (a b : Int) : Int :=
+  Int.on a
+    (fun m => Int.on b (fun n => Int.ofNat (Nat.mul m n)) (fun n => Int.negOfNat (Nat.mul m (Nat.succ n))))
+    (fun m => Int.on b
+      (fun n => Int.negOfNat (Nat.mul (Nat.succ m) n))
+      (fun n => Int.ofNat (Nat.mul (Nat.succ m) (Nat.succ n))))
 /-- The quotient whose remainder lies in `[0, |b|)`: for `b > 0`, the floor. `a / 0 = 0`. -/
-protected def Int.div : Int → Int → Int
-  | Int.ofNat a, Int.ofNat b => Int.ofNat (Nat.div a b)
-  | Int.ofNat a, Int.negSucc b => Int.negOfNat (Nat.div a (Nat.succ b))
-  | Int.negSucc a, Int.ofNat b => cond (Nat.beq b 0) (Int.ofNat 0) (Int.negSucc (Nat.div a b))
-  | Int.negSucc a, Int.negSucc b => Int.ofNat (Nat.succ (Nat.div a (Nat.succ b)))
+protected def Int.div (a b : Int) : Int :=
+  Int.on a
+    (fun m => Int.on b (fun n => Int.ofNat (Nat.div m n)) (fun n => Int.negOfNat (Nat.div m (Nat.succ n))))
+    (fun m => Int.on b
+      (fun n => cond (Nat.beq n 0) (Int.ofNat 0) (Int.negSucc (Nat.div m n)))
+      (fun n => Int.ofNat (Nat.succ (Nat.div m (Nat.succ n)))))
 protected def Int.mod (a b : Int) : Int := Int.sub a (Int.mul b (Int.div a b))
 /-- By the parity of the exponent, so that the power itself is one machine operation. -/
-protected def Int.pow : Int → Nat → Int
-  | Int.ofNat a, n => Int.ofNat (Nat.pow a n)
-  | Int.negSucc a, n =>
-    cond (Nat.beq (Nat.mod n 2) 0) (Int.ofNat (Nat.pow (Nat.succ a) n)) (Int.negOfNat (Nat.pow (Nat.succ a) n))
-def Int.beq : Int → Int → Bool
-  | Int.ofNat a, Int.ofNat b => Nat.beq a b
-  | Int.negSucc a, Int.negSucc b => Nat.beq a b
-  | Int.ofNat _, Int.negSucc _ => false
-  | Int.negSucc _, Int.ofNat _ => false
-def Int.ble : Int → Int → Bool
-  | Int.ofNat a, Int.ofNat b => Nat.ble a b
-  | Int.negSucc a, Int.negSucc b => Nat.ble b a
-  | Int.ofNat _, Int.negSucc _ => false
-  | Int.negSucc _, Int.ofNat _ => true
+protected def Int.pow (a : Int) (n : Nat) : Int :=
+  Int.on a
+    (fun m => Int.ofNat (Nat.pow m n))
+    (fun m => cond (Nat.beq (Nat.mod n 2) 0) (Int.ofNat (Nat.pow (Nat.succ m) n)) (Int.negOfNat (Nat.pow (Nat.succ m) n)))
+def Int.beq (a b : Int) : Bool :=
+  Int.on a
+    (fun m => Int.on b (fun n => Nat.beq m n) (fun _ => false))
+    (fun m => Int.on b (fun _ => false) (fun n => Nat.beq m n))
+def Int.ble (a b : Int) : Bool :=
+  Int.on a
+    (fun m => Int.on b (fun n => Nat.ble m n) (fun _ => false))
+    (fun m => Int.on b (fun _ => true) (fun n => Nat.ble n m))
 theorem Int.eq_of_beq : (a b : Int) → Eq (Int.beq a b) true → Eq a b
   | Int.ofNat a, Int.ofNat b, h => congrArg Int.ofNat (Nat.eq_of_beq a b h)
   | Int.negSucc a, Int.negSucc b, h => congrArg Int.negSucc (Nat.eq_of_beq a b h)
@@ -204,11 +204,15 @@ def Rat.make (n : Int) (d : Nat) : Rat :=
 def Rat.ofInt (n : Int) : Rat := Rat.mk n 1
 def Rat.ofNat (n : Nat) : Rat := Rat.mk (Int.ofNat n) 1
 instance instOfNatRat (n : Nat) : OfNat Rat n := OfNat.mk (Rat.ofNat n)
+/-- Whether both are integers, whose sums and products need no common denominator. -/
+def Rat.integers (a b : Rat) : Bool := and (Nat.beq a.den 1) (Nat.beq b.den 1)
 protected def Rat.add (a b : Rat) : Rat :=
-  Rat.make (Int.add (Int.mul a.num (Int.ofNat b.den)) (Int.mul b.num (Int.ofNat a.den))) (Nat.mul a.den b.den)
+  cond (Rat.integers a b) (Rat.mk (Int.add a.num b.num) 1)
+    (Rat.make (Int.add (Int.mul a.num (Int.ofNat b.den)) (Int.mul b.num (Int.ofNat a.den))) (Nat.mul a.den b.den))
 protected def Rat.neg (a : Rat) : Rat := Rat.mk (Int.neg a.num) a.den
 protected def Rat.sub (a b : Rat) : Rat := Rat.add a (Rat.neg b)
-protected def Rat.mul (a b : Rat) : Rat := Rat.make (Int.mul a.num b.num) (Nat.mul a.den b.den)
+protected def Rat.mul (a b : Rat) : Rat :=
+  cond (Rat.integers a b) (Rat.mk (Int.mul a.num b.num) 1) (Rat.make (Int.mul a.num b.num) (Nat.mul a.den b.den))
 /-- `1 / a` for `a ≠ 0`; `1 / 0 = 0` here, which no claim ever reaches. -/
 protected def Rat.inv (a : Rat) : Rat :=
   @Int.casesOn (fun _ => Rat) a.num
