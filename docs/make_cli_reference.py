@@ -39,8 +39,9 @@ def main() -> int:
 
 def command_lines() -> Iterator[tuple[str, ...]]:
     """The program itself, then every command, each group before its members."""
-    from draftproof.cli.main import app
     from typer.main import get_command
+
+    from draftproof.cli.main import app
 
     def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield path

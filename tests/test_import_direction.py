@@ -6,8 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import draftproof
 import pytest
+
+import draftproof
 
 VOCABULARY = "vocabulary"
 """`draftproof/` itself, less the top."""
@@ -100,7 +101,9 @@ def test_imports_run_one_way(checkout: Path) -> None:
         pytest.param("draftproof.registry", "import draftproof.verifiers.arithmetic", id="registry-verifier"),
         pytest.param("draftproof.claims.extract", "from draftproof import verify", id="vocabulary-top-by-a-lazy-name"),
         pytest.param("draftproof.kernels.residual", "from draftproof.trace import Trace", id="kernels-vocabulary"),
-        pytest.param("draftproof.pipelines.repair", "from draftproof.store.verdict_store import X", id="pipelines-store"),
+        pytest.param(
+            "draftproof.pipelines.repair", "from draftproof.store.verdict_store import X", id="pipelines-store"
+        ),
         pytest.param("draftproof.verifiers.lean_step", "def f():\n    import ctypes", id="inside-a-function"),
         pytest.param("draftproof.cli.runs", "import sqlalchemy.orm", id="sqlalchemy-outside-the-store"),
         pytest.param("draftproof.store.queries", "import draftproof.provers.backend", id="store-provers"),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import draftproof
 import pytest
+
+import draftproof
 
 HEAVY = ("sqlalchemy", "alembic", "torch", "transformers", "langgraph", "pandas", "numpy")
 
