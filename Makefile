@@ -19,6 +19,7 @@ DEMO_STORE := sqlite:///.demo/demo.db
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help demo test slow lint types bench docs clean
 
 help: ## List the targets.
