@@ -20,7 +20,16 @@ from draftproof.store.verdict_store import VerdictStore
 from draftproof.store.workloads import made_traces, made_verdict, step_pair
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import Source, Span, Step, StepLabel, Trace
-from draftproof.verdict import Cost, EquationEvidence, ErrorEvidence, Guarantee, Outcome, Proposition, Verdict
+from draftproof.verdict import (
+    Cost,
+    EquationEvidence,
+    ErrorEvidence,
+    FeatureEvidence,
+    Guarantee,
+    Outcome,
+    Proposition,
+    Verdict,
+)
 
 TEXTS = {
     "injection": "'; DROP TABLE verdicts; --",
@@ -80,6 +89,19 @@ def test_a_trace_of_hostile_text_comes_back(store: VerdictStore, name: str) -> N
     assert list(store.run_traces(run.id)) == [trace]
     if text:
         assert store.get_trace(text).trace == trace
+
+
+def test_names_cut_in_the_middle_come_back_too(store: VerdictStore) -> None:
+    """pydantic would write a lone surrogate in the key of a dictionary as U+FFFD, and raise nothing."""
+    cut = "cut \ud83d"
+    features = FeatureEvidence(values={cut: 0.5, "\ufffd": 1.5})
+    (trace,) = made_traces(1, meta={cut: None})
+    verdict = made_verdict(step_pair(trace), raw={cut: 1}, evidence=(features,))
+    run = store.begin_run("test")
+    store.add_traces(run.id, [trace])
+    store.add([verdict], run.id)
+    assert [row.verdict for row in store.iter_verdicts()] == [verdict]
+    assert list(store.run_traces(run.id)) == [trace]
 
 
 @pytest.mark.parametrize("field", ["trace_digest", "verifier"])
