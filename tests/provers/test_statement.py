@@ -21,8 +21,10 @@ from draftproof.provers.statement import MAX_FACTORIAL, Unformalised, formalise
         ("binomial(5, 2) >= 10", "Holds nothing (binomial (num 5) (num 2)) ge (num 10)"),
         ("abs(-3) = sqrt(9)", "Holds nothing (abs (neg (num 3))) eq (sqrt (num 9))"),
         ("floor(7 / 2) = ceil(5 / 2)", "Holds nothing (floor (div (num 7) (num 2))) eq (ceil (div (num 5) (num 2)))"),
-        ("gcd(12, 18) + lcm(4, 6) = mod(18, 19)",)
-        + ("Holds nothing (add (gcd (num 12) (num 18)) (lcm (num 4) (num 6))) eq (mod (num 18) (num 19))",),
+        (
+            "gcd(12, 18) + lcm(4, 6) = mod(18, 19)",
+            "Holds nothing (add (gcd (num 12) (num 18)) (lcm (num 4) (num 6))) eq (mod (num 18) (num 19))",
+        ),
     ],
 )
 def test_every_construct_has_its_own_word(claim, text, printed):

@@ -157,8 +157,12 @@ def test_a_lean_that_does_not_start_is_an_error(tmp_path):
 
 def test_a_run_that_takes_too_long_is_killed_with_all_it_started(monkeypatch, tmp_path):
     script = tmp_path / "command.py"
-    script.write_text("import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-                      "print('started', flush=True)\ntime.sleep(60)\n")  # fmt: skip
+    script.write_text(
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('started', flush=True)\n"
+        "time.sleep(60)\n"
+    )
     monkeypatch.setattr(toolchain, "COMMAND", script)
     run = EmbeddedLean(tmp_path).run([], modules=tmp_path, seconds=1.0)
     assert run == LeanRun(-9, "started\n", "", True)

@@ -188,30 +188,32 @@ behind. `compute` is the same function in bare recursors, and `compute_eq` prove
 def mapped (f : Rat → Value) (u : Value) : Value := @Value.rec (fun _ => Value) f .divided .beyond u
 def mapped₂ (f : Rat → Rat → Value) (u v : Value) : Value :=
   @Value.rec (fun _ => Value)
-    (fun a => @Value.rec (fun _ => Value) (fun b => f a b) .divided .beyond v)
+    (fun a => mapped (f a) v)
     .divided
-    (@Value.rec (fun _ => Value) (fun _ => .beyond) .divided .beyond v) u
+    (mapped (fun _ => .beyond) v) u
+-- One definition a case: the kernel copies the body of an anonymous function wherever it passes it on.
+def sumOf (a b : Rat) : Value := .is (Rat.add a b)
+def differenceOf (a b : Rat) : Value := .is (Rat.sub a b)
+def productOf (a b : Rat) : Value := .is (Rat.mul a b)
+def caseNum (n : Nat) : Value := .is (Rat.ofNat n)
+def caseNeg (_ : Term) (a : Value) : Value := mapped (fun x => .is (Rat.neg x)) a
+def caseAdd (_ _ : Term) (a b : Value) : Value := mapped₂ sumOf a b
+def caseSub (_ _ : Term) (a b : Value) : Value := mapped₂ differenceOf a b
+def caseMul (_ _ : Term) (a b : Value) : Value := mapped₂ productOf a b
+def caseDiv (_ _ : Term) (a b : Value) : Value := mapped₂ divide a b
+def casePow (_ _ : Term) (a b : Value) : Value := mapped₂ power a b
+def caseAbs (_ : Term) (a : Value) : Value := mapped (fun x => .is (Rat.abs x)) a
+def caseFactorial (_ : Term) (a : Value) : Value := mapped factorialOf a
+def caseBinomial (_ _ : Term) (a b : Value) : Value := mapped₂ binomialOf a b
+def caseSqrt (_ : Term) (a : Value) : Value := mapped rootOf a
+def caseFloor (_ : Term) (a : Value) : Value := mapped floorOf a
+def caseCeil (_ : Term) (a : Value) : Value := mapped ceilOf a
+def caseGcd (_ _ : Term) (a b : Value) : Value := mapped₂ gcdOf a b
+def caseLcm (_ _ : Term) (a b : Value) : Value := mapped₂ lcmOf a b
+def caseMod (_ _ : Term) (a b : Value) : Value := mapped₂ modOf a b
 def compute (names : Nat → Value) (t : Term) : Value :=
-  @Term.rec (fun _ => Value)
-    (fun n => .is (Rat.ofNat n))
-    ratioOf
-    names
-    (fun _ a => mapped (fun x => .is (Rat.neg x)) a)
-    (fun _ _ a b => mapped₂ (fun x y => .is (Rat.add x y)) a b)
-    (fun _ _ a b => mapped₂ (fun x y => .is (Rat.sub x y)) a b)
-    (fun _ _ a b => mapped₂ (fun x y => .is (Rat.mul x y)) a b)
-    (fun _ _ a b => mapped₂ divide a b)
-    (fun _ _ a b => mapped₂ power a b)
-    (fun _ a => mapped (fun x => .is (Rat.abs x)) a)
-    (fun _ a => mapped factorialOf a)
-    (fun _ _ a b => mapped₂ binomialOf a b)
-    (fun _ a => mapped rootOf a)
-    (fun _ a => mapped floorOf a)
-    (fun _ a => mapped ceilOf a)
-    (fun _ _ a b => mapped₂ gcdOf a b)
-    (fun _ _ a b => mapped₂ lcmOf a b)
-    (fun _ _ a b => mapped₂ modOf a b)
-    t
+  @Term.rec (fun _ => Value) caseNum ratioOf names caseNeg caseAdd caseSub caseMul caseDiv casePow caseAbs
+    caseFactorial caseBinomial caseSqrt caseFloor caseCeil caseGcd caseLcm caseMod t
 
 theorem mapped_eq (f : Rat → Value) : {u x : Value} → Eq u x → Eq (mapped f u) (x.map f)
   | _, .is _, e => congrArg (mapped f) e
@@ -252,53 +254,28 @@ theorem compute_eq (names : Nat → Value) : (t : Term) → Eq (compute names t)
 /-! ## Tests -/
 
 /-- The value that the first hypothesis about a name gives it. -/
-def lookup : Hypotheses → Nat → Value
-  | .nothing, _ => .beyond
-  | .given x t rest, name => cond (Nat.beq x name) (value unnamed t) (lookup rest name)
+def lookup (all : Hypotheses) (name : Nat) : Value :=
+  @Hypotheses.rec (fun _ => Value) .beyond (fun x t _ found => cond (Nat.beq x name) (value unnamed t) found) all
 
-def agree : Value → Value → Bool
-  | .is a, .is b => Rat.beq a b
-  | .is _, .divided => false
-  | .is _, .beyond => false
-  | .divided, _ => false
-  | .beyond, _ => false
+/-- Whether two values are numbers that pass a check. -/
+def bothAre (check : Rat → Rat → Bool) (u v : Value) : Bool :=
+  @Value.rec (fun _ => Bool) (fun a => @Value.rec (fun _ => Bool) (check a) false false v) false false u
+def isDivided (u : Value) : Bool := @Value.rec (fun _ => Bool) (fun _ => false) true false u
 
 /-- Each of the hypotheses has a value, the one that `all` looks up for its name. -/
-def consistent (all : Hypotheses) : Hypotheses → Bool
-  | .nothing => true
-  | .given x t rest => and (agree (value unnamed t) (lookup all x)) (consistent all rest)
+def consistent (all some : Hypotheses) : Bool :=
+  @Hypotheses.rec (fun _ => Bool) true
+    (fun x t _ rest => and (bothAre Rat.beq (value unnamed t) (lookup all x)) rest) some
 
-def clash : Value → Value → Bool
-  | .is a, .is b => not (Rat.beq a b)
-  | .divided, _ => true
-  | .is _, .divided => false
-  | .is _, .beyond => false
-  | .beyond, _ => false
-
+def differ (a b : Rat) : Bool := not (Rat.beq a b)
 /-- One of the hypotheses divides by zero, or gives another number than `all` looks up for its name. -/
-def contradictory (all : Hypotheses) : Hypotheses → Bool
-  | .nothing => false
-  | .given x t rest => or (clash (value unnamed t) (lookup all x)) (contradictory all rest)
+def contradictory (all some : Hypotheses) : Bool :=
+  @Hypotheses.rec (fun _ => Bool) false
+    (fun x t _ rest => or (or (isDivided (value unnamed t)) (bothAre differ (value unnamed t) (lookup all x))) rest) some
 
-def test : Relation → Rat → Rat → Bool
-  | .eq, a, b => Rat.beq a b
-  | .ne, a, b => not (Rat.beq a b)
-  | .lt, a, b => not (Rat.ble b a)
-  | .le, a, b => Rat.ble a b
-  | .gt, a, b => not (Rat.ble a b)
-  | .ge, a, b => Rat.ble b a
-  | .about n d, a, b => Rat.ble (Rat.abs (Rat.sub a b)) (Rat.make (Int.ofNat n) d)
-
-def bothAre (check : Rat → Rat → Bool) : Value → Value → Bool
-  | .is a, .is b => check a b
-  | .is _, .divided => false
-  | .is _, .beyond => false
-  | .divided, _ => false
-  | .beyond, _ => false
-def isDivided : Value → Bool
-  | .divided => true
-  | .is _ => false
-  | .beyond => false
+def test (r : Relation) (a b : Rat) : Bool :=
+  @Relation.rec (fun _ => Bool) (Rat.beq a b) (differ a b) (not (Rat.ble b a)) (Rat.ble a b) (not (Rat.ble a b))
+    (Rat.ble b a) (fun n d => Rat.ble (Rat.abs (Rat.sub a b)) (Rat.make (Int.ofNat n) d)) r
 
 def comesOutTrue (h : Hypotheses) (l : Term) (r : Relation) (m : Term) : Bool :=
   and (consistent h h) (bothAre (test r) (compute (lookup h) l) (compute (lookup h) m))
@@ -445,7 +422,7 @@ def number : Value → Rat
 /-- The assignment that gives every name the number looked up for it. -/
 def chosen (h : Hypotheses) (x : Nat) : Rat := number (lookup h x)
 
-theorem agree_is : (u v : Value) → Eq (agree u v) true → Eq u (.is (number v))
+theorem agree_is : (u v : Value) → Eq (bothAre Rat.beq u v) true → Eq u (.is (number v))
   | .is a, .is b, h => congrArg Value.is (Rat.eq_of_beq a b h)
   | .is _, .divided, h => impossible h
   | .is _, .beyond, h => impossible h
@@ -456,17 +433,19 @@ theorem chosen_meets (all : Hypotheses) : (h : Hypotheses) → Eq (consistent al
   | .given _ _ rest, c => And.intro (agree_is _ _ (and_left c)) (chosen_meets all rest (and_right c))
 
 theorem clash_false {u : Value} {q : Rat} (e : Eq u (.is q)) :
-    (v : Value) → Below v (.is q) → Eq (clash u v) true → False
+    (v : Value) → Below v (.is q) → Eq (bothAre differ u v) true → False
   | .is b, k, c =>
-    Rat.ne_of_beq (eq_false_of_not (Eq.subst (p := fun z => Eq (clash z (.is b)) true) e c)) (congrArg number k)
-  | .divided, _, c => impossible (Eq.subst (p := fun z => Eq (clash z .divided) true) e c)
-  | .beyond, _, c => impossible (Eq.subst (p := fun z => Eq (clash z .beyond) true) e c)
+    Rat.ne_of_beq (eq_false_of_not (Eq.subst (p := fun z => Eq (bothAre differ z (.is b)) true) e c)) (congrArg number k)
+  | .divided, _, c => impossible (Eq.subst (p := fun z => Eq (bothAre differ z .divided) true) e c)
+  | .beyond, _, c => impossible (Eq.subst (p := fun z => Eq (bothAre differ z .beyond) true) e c)
 theorem contradictory_false (all : Hypotheses) (assignment : Nat → Rat) (meetsAll : Meets assignment all) :
     (h : Hypotheses) → Meets assignment h → Eq (contradictory all h) true → False
   | .nothing, _, c => Bool.false_ne_true c
   | .given x _ rest, m, c =>
     or_elim c
-      (fun k => clash_false m.left _ (lookup_below assignment all meetsAll x) k)
+      (fun k => or_elim k
+        (fun d => Bool.false_ne_true (Eq.subst (p := fun z => Eq (isDivided z) true) m.left d))
+        (fun d => clash_false m.left _ (lookup_below assignment all meetsAll x) d))
       (fun k => contradictory_false all assignment meetsAll rest m.right k)
 
 /-! ## The four theorems that claims are settled by

@@ -204,15 +204,19 @@ def Rat.make (n : Int) (d : Nat) : Rat :=
 def Rat.ofInt (n : Int) : Rat := Rat.mk n 1
 def Rat.ofNat (n : Nat) : Rat := Rat.mk (Int.ofNat n) 1
 instance instOfNatRat (n : Nat) : OfNat Rat n := OfNat.mk (Rat.ofNat n)
-/-- Whether both are integers, whose sums and products need no common denominator. -/
-def Rat.integers (a b : Rat) : Bool := and (Nat.beq a.den 1) (Nat.beq b.den 1)
+/-- `f` of numerator and denominator: the bare recursor. -/
+@[reducible] def Rat.on {α : Type u} (a : Rat) (f : Int → Nat → α) : α := @Rat.rec (fun _ => α) f a
+/-- Integers (the denominators' product is 1) are added without looking for a common denominator. -/
 protected def Rat.add (a b : Rat) : Rat :=
-  cond (Rat.integers a b) (Rat.mk (Int.add a.num b.num) 1)
-    (Rat.make (Int.add (Int.mul a.num (Int.ofNat b.den)) (Int.mul b.num (Int.ofNat a.den))) (Nat.mul a.den b.den))
-protected def Rat.neg (a : Rat) : Rat := Rat.mk (Int.neg a.num) a.den
+  Rat.on a fun n d => Rat.on b fun m e =>
+    cond (Nat.beq (Nat.mul d e) 1)
+      (Rat.mk (Int.add n m) 1)
+      (Rat.make (Int.add (Int.mul n (Int.ofNat e)) (Int.mul m (Int.ofNat d))) (Nat.mul d e))
+protected def Rat.neg (a : Rat) : Rat := Rat.on a fun n d => Rat.mk (Int.neg n) d
 protected def Rat.sub (a b : Rat) : Rat := Rat.add a (Rat.neg b)
 protected def Rat.mul (a b : Rat) : Rat :=
-  cond (Rat.integers a b) (Rat.mk (Int.mul a.num b.num) 1) (Rat.make (Int.mul a.num b.num) (Nat.mul a.den b.den))
+  Rat.on a fun n d => Rat.on b fun m e =>
+    cond (Nat.beq (Nat.mul d e) 1) (Rat.mk (Int.mul n m) 1) (Rat.make (Int.mul n m) (Nat.mul d e))
 /-- `1 / a` for `a ≠ 0`; `1 / 0 = 0` here, which no claim ever reaches. -/
 protected def Rat.inv (a : Rat) : Rat :=
   @Int.casesOn (fun _ => Rat) a.num
@@ -223,7 +227,7 @@ protected def Rat.div (a b : Rat) : Rat := Rat.mul a (Rat.inv b)
 protected def Rat.pow (a : Rat) (n : Nat) : Rat := Rat.mk (Int.pow a.num n) (Nat.pow a.den n)
 def Rat.abs (a : Rat) : Rat := Rat.mk (Int.ofNat (Int.natAbs a.num)) a.den
 def Rat.floor (a : Rat) : Int := Int.div a.num (Int.ofNat a.den)
-def Rat.beq (a b : Rat) : Bool := and (Nat.beq a.den b.den) (Int.beq a.num b.num)
+def Rat.beq (a b : Rat) : Bool := Rat.on a fun n d => Rat.on b fun m e => and (Nat.beq d e) (Int.beq n m)
 def Rat.ble (a b : Rat) : Bool := Int.ble (Int.mul a.num (Int.ofNat b.den)) (Int.mul b.num (Int.ofNat a.den))
 protected def Rat.le (a b : Rat) : Prop := Eq (Rat.ble a b) true
 protected def Rat.lt (a b : Rat) : Prop := Eq (Rat.ble b a) false
@@ -233,10 +237,11 @@ instance Rat.decLt (a b : Rat) : Decidable (Rat.lt a b) := Bool.decEq (Rat.ble b
 theorem Rat.ext : (a b : Rat) → Eq a.num b.num → Eq a.den b.den → Eq a b
   | Rat.mk n d, Rat.mk m e, h, k =>
     Eq.trans (congrArg (fun x => Rat.mk x d) (show Eq n m from h)) (congrArg (Rat.mk m) (show Eq d e from k))
-theorem Rat.eq_of_beq (a b : Rat) (h : Eq (Rat.beq a b) true) : Eq a b :=
-  Rat.ext a b (Int.eq_of_beq _ _ (and_right h)) (Nat.eq_of_beq _ _ (and_left h))
-theorem Rat.beq_refl (a : Rat) : Eq (Rat.beq a a) true :=
-  Eq.subst (p := fun x => Eq (and x (Int.beq a.num a.num)) true) (Eq.symm (Nat.beq_refl a.den)) (Int.beq_refl a.num)
+theorem Rat.eq_of_beq : (a b : Rat) → Eq (Rat.beq a b) true → Eq a b
+  | Rat.mk n d, Rat.mk m e, h =>
+    Rat.ext (Rat.mk n d) (Rat.mk m e) (Int.eq_of_beq n m (and_right h)) (Nat.eq_of_beq d e (and_left h))
+theorem Rat.beq_refl : (a : Rat) → Eq (Rat.beq a a) true
+  | Rat.mk n d => Eq.subst (p := fun x => Eq (and x (Int.beq n n)) true) (Eq.symm (Nat.beq_refl d)) (Int.beq_refl n)
 theorem Rat.ne_of_beq {a b : Rat} (h : Eq (Rat.beq a b) false) : Not (Eq a b) := fun e =>
   Bool.false_ne_true (Eq.trans (Eq.symm h) (Eq.subst (p := fun x => Eq (Rat.beq a x) true) e (Rat.beq_refl a)))
 instance Rat.decEq (a b : Rat) : Decidable (Eq a b) :=
