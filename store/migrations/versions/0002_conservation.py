@@ -14,6 +14,10 @@ verifier:
     no verdict. `strays` are verdicts about positions that the trace does not have.
 *   `planned` = 0: subjects that came into being on the way, as in pipelines. What the run recorded
     is all there is to count.
+
+Conditions are written as counts that equal zero, not as NOT EXISTS. PostgreSQL turns NOT EXISTS
+into a join, and of a run that began after the last ANALYZE it believes that it has one row, for
+which comparing everything with everything looks cheap. A count is looked up in an index, row by row.
 """
 
 from __future__ import annotations
@@ -39,10 +43,10 @@ SELECT rt.run, rt.trace_digest, rv.verifier, rv.ordinal, rv.granularity, rv.samp
 FROM run_traces rt
 JOIN traces t ON t.digest = rt.trace_digest
 JOIN run_verifiers rv ON rv.run = rt.run AND rv.granularity IN ('step', 'trace')
-WHERE NOT EXISTS (
-    SELECT 1 FROM run_traces earlier
+WHERE (
+    SELECT COUNT(*) FROM run_traces earlier
     WHERE earlier.run = rt.run AND earlier.trace_digest = rt.trace_digest AND earlier.sighting < rt.sighting
-)
+) = 0
 """
 
 ACCOUNTING = """
@@ -58,34 +62,36 @@ FROM run_slots s
 JOIN current_verdicts v ON v.trace_digest = s.trace_digest AND v.verifier = s.verifier
     AND v.granularity = s.granularity AND v.sample < s.samples
 UNION ALL
-SELECT s.run, s.verifier, s.granularity, 1, s.ordinal, 0,
-    CASE WHEN k.position < s.positions THEN 'skip' ELSE 'stray' END
-FROM run_slots s
-JOIN skips k ON k.run = s.run AND k.trace_digest = s.trace_digest AND k.verifier = s.verifier
-    AND k.granularity = s.granularity AND k.sample < s.samples
-WHERE NOT EXISTS (
-    SELECT 1 FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
-        AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
-)
+SELECT k.run, k.verifier, k.granularity, 1, rv.ordinal, 0,
+    CASE WHEN k.position < CASE WHEN k.granularity = 'step' THEN t.step_count ELSE 1 END THEN 'skip' ELSE 'stray' END
+FROM skips k
+JOIN traces t ON t.digest = k.trace_digest
+JOIN run_verifiers rv ON rv.run = k.run AND rv.verifier = k.verifier AND rv.granularity = k.granularity
+    AND rv.granularity IN ('step', 'trace') AND k.sample < rv.samples
+WHERE (SELECT COUNT(*) FROM run_traces rt WHERE rt.run = k.run AND rt.trace_digest = k.trace_digest) > 0
+    AND (
+        SELECT COUNT(*) FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
+            AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
+    ) = 0
 UNION ALL
 SELECT v.run, v.verifier, v.granularity, 0, 1000000, 1, v.outcome
 FROM current_verdicts v
-WHERE NOT EXISTS (
-    SELECT 1 FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
+WHERE (
+    SELECT COUNT(*) FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
     WHERE rt.run = v.run AND rt.trace_digest = v.trace_digest AND rv.verifier = v.verifier
         AND rv.granularity = v.granularity AND rv.granularity IN ('step', 'trace')
-)
+) = 0
 UNION ALL
 SELECT k.run, k.verifier, k.granularity, 0, 1000000, 1, 'skip'
 FROM skips k
-WHERE NOT EXISTS (
-    SELECT 1 FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
+WHERE (
+    SELECT COUNT(*) FROM run_traces rt JOIN run_verifiers rv ON rv.run = rt.run
     WHERE rt.run = k.run AND rt.trace_digest = k.trace_digest AND rv.verifier = k.verifier
         AND rv.granularity = k.granularity AND rv.granularity IN ('step', 'trace')
-) AND NOT EXISTS (
-    SELECT 1 FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
+) = 0 AND (
+    SELECT COUNT(*) FROM verdicts v WHERE v.trace_digest = k.trace_digest AND v.verifier = k.verifier
         AND v.granularity = k.granularity AND v.position = k.position AND v.sample = k.sample
-)
+) = 0
 """
 
 CONSERVATION = """
