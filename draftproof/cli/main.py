@@ -45,13 +45,20 @@ app.add_typer(db.app, name="db")
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"draftproof {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Options of the command itself; `_print_version` has acted on the only one before this is called."""
 
 
 def main() -> None:

@@ -118,7 +118,8 @@ def _against_labels(store: VerdictStore, run: Run) -> dict[str, list[Measure]]:
         for name in (verdict.verifier.partition("#")[0], "any verifier"):
             rejected.setdefault(name, {}).setdefault(key.trace_digest, set()).add(key.position)
     names = [verifier.identity.partition("#")[0] for verifier in run.verifiers]
-    labelled: dict[str, list[tuple[str, Counts]]] = {name: [] for name in (*names, "any verifier")}
+    together = ("any verifier",) if len(names) > 1 else ()
+    labelled: dict[str, list[tuple[str, Counts]]] = {name: [] for name in (*names, *together)}
     for trace in store.run_traces(run.id):
         for name, collected in labelled.items():
             counts = count(trace, rejected.get(name, {}).get(trace.digest, ()))
