@@ -47,10 +47,14 @@ types: .venv/dev.stamp ## Type-check the installed wheel, every module of it.
 	@$(PY) .ci/is_wheel.py
 	@cd .venv && bin/python -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache --strict -p draftproof
 
-bench: .venv/dev.stamp ## Run every benchmark; each prints JSON lines.
-	@for each in benchmarks/bench_*.py; do \
-		test -f "$$each" || { echo "benchmarks/ holds no bench_*.py" >&2; exit 2; }; \
-		$(PY) "$$each" || exit; done
+bench: .venv/dev.stamp ## Run every benchmark; JSON lines go to benchmarks/results/.
+	@$(PY) .ci/is_wheel.py
+	@mkdir -p benchmarks/results
+	@status=0; for each in benchmarks/bench_*.py; do \
+		name=$$(basename "$$each" .py); result=benchmarks/results/$${name#bench_}.jsonl; echo "$$each"; \
+		if $(PY) "$$each" > "$$result.part"; then mv "$$result.part" "$$result"; cat "$$result"; \
+		else rm -f "$$result.part"; status=1; fi; \
+	done; exit $$status
 
 docs: .venv/dev.stamp ## Write anew what the docs take from the program: the command reference and the picture.
 	@$(PY) docs/make_cli_reference.py
