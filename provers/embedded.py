@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -51,6 +52,8 @@ class EmbeddedEnvironment:
         self._check_lock = threading.Lock()
         self._run = secrets.token_hex(8)
         self._count = 0
+        # whoever forgets to close still leaves no process behind
+        weakref.finalize(self, _end, self._processes)
 
     @cached_property
     def prelude(self) -> Prelude:
@@ -90,9 +93,7 @@ class EmbeddedEnvironment:
         return leanfile.export(theorems)
 
     def close(self) -> None:
-        for process in self._processes:
-            process.close()
-        self._processes = []
+        _end(self._processes)
         if "_cache" in self.__dict__:
             self._cache.close()
             del self.__dict__["_cache"]
@@ -122,12 +123,10 @@ class EmbeddedEnvironment:
         """Spread chunks over the processes; a thread a process, which only waits for it."""
         chunks = [requests[start : start + _CHUNK] for start in range(0, len(requests), _CHUNK)]
         if self._process_limits != limits:
-            for process in self._processes:
-                process.close()
-            self._processes = [KernelProcess(self.prelude, limits) for _ in range(self._workers)]
+            _end(self._processes)
             self._process_limits = limits
-        elif not self._processes:
-            self._processes = [KernelProcess(self.prelude, limits) for _ in range(self._workers)]
+        if not self._processes:
+            self._processes += [KernelProcess(self.prelude, limits) for _ in range(self._workers)]
         idle = list(self._processes)
 
         def settle(chunk: list[Request]) -> list[Answer]:
@@ -162,6 +161,11 @@ class EmbeddedEnvironment:
         """Nobody can guess it, so no text can refer to another claim or pass itself off as one."""
         self._count += 1
         return f"dp_{self._run}_{self._count}"
+
+
+def _end(processes: list[KernelProcess]) -> None:
+    while processes:
+        processes.pop().close()
 
 
 def _result(answer: Answer, *, cached: bool = False) -> CheckResult:

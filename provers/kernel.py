@@ -7,6 +7,7 @@ from outside), after a time-out it is not; the claims behind it go on with the f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -53,6 +54,7 @@ class KernelProcess:
         self._prelude = prelude
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
         self._buffer = b""
         self._served = 0
 
@@ -86,11 +88,15 @@ class KernelProcess:
         process, self._process, self._buffer = self._process, None, b""
         if process is None:
             return
-        kill_group(process)
-        process.wait()
+        if self._owner == os.getpid():  # after a fork, the process is the parent's
+            kill_group(process)
+            process.wait()
+        else:
+            process.returncode = 0
         for stream in (process.stdin, process.stdout):
             if stream:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # what a dead process was not sent in time
+                    stream.close()
 
     def _send(self, requests: Sequence[Request]) -> str | None:
         """Hand over a chunk. The child reads all of it before it answers, so neither side can block the other."""
@@ -127,12 +133,12 @@ class KernelProcess:
         return None
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._served >= _RETIRE_AFTER:
+        if self._served >= _RETIRE_AFTER or self._owner != os.getpid():
             self.close()
         if self._process is not None:
             return self._process
         limits, folder = self._limits, self._prelude.lean.folder
-        self._served = 0
+        self._served, self._owner = 0, os.getpid()
         self._process = subprocess.Popen(  # noqa: S603
             [
                 *(sys.executable, "-I", "-S", str(CHILD), str(folder), str(self._prelude.modules)),

@@ -45,6 +45,7 @@ VOCABULARY = (
 """Every constant that a declaration of ours may mention."""
 _SHORT = {name.rsplit(".", 1)[1]: name for name in ARITIES}
 _TOKEN = re.compile(r"[()]|[a-z]+|[0-9]+")
+_TRUE, _FALSE = "(add (num 1) (num 1)) eq (num 2)", "(add (num 1) (num 1)) eq (num 3)"
 _MISMATCH = range(2, 12)
 """Kernel exceptions that say that a term does not have the type asked for."""
 _LIMITS = {13: "timeout", 14: "out_of_memory", 15: "recursion_too_deep", 16: "interrupted"}
@@ -279,6 +280,11 @@ def main() -> None:  # pragma: no cover
     replies = os.dup(1)
     os.dup2(2, 1)
     kernel = Kernel(folder, modules, int(heartbeats), int(megabytes))
+    # a kernel that cannot tell these two apart answers nothing
+    if kernel.settle("dp_true", "refuted,proved", "nothing", _TRUE) != ("proved", ""):
+        os._exit(2)
+    if kernel.settle("dp_false", "proved", "nothing", _FALSE) != ("-", "undecided"):
+        os._exit(3)
     os.write(replies, b"ready\n")
     requests = sys.stdin.buffer
     while header := requests.readline():

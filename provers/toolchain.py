@@ -29,6 +29,8 @@ from draftproof.settings import settings
 
 LIBRARIES = ("libInit_shared.so", "libleanshared_2.so", "libleanshared_1.so", "libleanshared.so")
 """In the order they must be loaded; the first three are stubs."""
+LEAN_VERSION = "4.35.0"
+"""The one version whose kernel we know how to drive, and for which the library is written."""
 MODULES = ("Logic", "Numbers", "Operators", "Bindings", "Claims")
 """Our library's chapters, each importing the one before."""
 PRELUDE = Path(__file__).parent / "prelude" / "Draftproof"
@@ -138,6 +140,11 @@ def source_digest(sources: Path = PRELUDE) -> str:
 def compiled_prelude(cache: Path | None = None, *, lean: EmbeddedLean | None = None) -> Prelude:
     """The compiled library, compiled now if the cache has none or if what it has was changed."""
     lean = lean or EmbeddedLean.find()
+    if not lean.version.startswith(f"Lean (version {LEAN_VERSION},"):
+        raise ProofEnvironmentError(
+            f"draftproof drives the kernel of Lean {LEAN_VERSION}, the one installed is: {lean.version}.",
+            remedy="Install the version pinned by `pip install 'draftproof[lean]'`.",
+        )
     digest = source_digest()
     key = hashlib.sha256(f"{digest} {lean.version}".encode()).hexdigest()[:24]
     root = (cache or cache_folder()) / "lean"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -188,6 +189,28 @@ def test_a_process_is_retired_after_a_while(environment, lean_claim, monkeypatch
     assert environment._processes[0].pid != first
 
 
+def test_an_environment_that_nobody_closed_leaves_no_process(cache_root, lean_claim):
+    environment = EmbeddedEnvironment(workers=1, cache_root=cache_root, remember=False)
+    settle(environment, lean_claim("1 + 1 = 2"))
+    pid = environment._processes[0].pid
+    del environment
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_after_a_fork_the_child_starts_its_own_process(environment, lean_claim, monkeypatch):
+    settle(environment, lean_claim("1 + 1 = 2"))
+    (process,) = environment._processes
+    inherited, popen = process.pid, process._process
+    monkeypatch.setattr(process, "_owner", os.getpid() + 1)
+    assert settle(environment, lean_claim("1 + 4 = 5")) == [(Status.PROVED, "")]
+    assert process.pid != inherited
+    os.kill(inherited, signal.SIGKILL)  # it was left alone
+    os.waitpid(inherited, 0)
+    assert popen is not None
+
+
 def test_two_workers_share_the_claims(cache_root, lean_claim):
     with EmbeddedEnvironment(workers=2, cache_root=cache_root, remember=False) as environment:
         claims = [lean_claim(f"{n} + 1 = {n + 1}") for n in range(250)]
@@ -244,6 +267,27 @@ def test_one_poisonous_claim_costs_only_itself(impostor, what, reason):
 def test_a_kernel_that_does_not_start_is_an_error_of_the_machine(monkeypatch, tmp_path, prelude, script):
     child = tmp_path / "child.py"
     child.write_text(script)
+    monkeypatch.setattr(kernel, "CHILD", child)
+    with pytest.raises(ProofEnvironmentError, match="does not start"):
+        KernelProcess(prelude, Limits()).settle([Request("dp_1", ("proved",), "nothing", "(num 1) eq (num 1)")])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('_find = self._function("lean_environment_find"', '_find = self._function("lean_environment_free_regions"'),
+        ("if _tag(result) != 1:", "if False:"),
+        ('"undecided" if _tag(exception) in', '"kernel_error" if _tag(exception) in'),
+        ('return True, ""', 'return False, ""'),
+    ],
+    ids=["another-function", "accepts-everything", "confuses-failures", "accepts-nothing"],
+)
+def test_a_driver_that_cannot_tell_true_from_false_does_not_start(monkeypatch, tmp_path, prelude, change):
+    source = kernel.CHILD.read_text(encoding="utf-8")
+    old, new = change
+    assert old in source
+    child = tmp_path / "child.py"
+    child.write_text(source.replace(old, new), encoding="utf-8")
     monkeypatch.setattr(kernel, "CHILD", child)
     with pytest.raises(ProofEnvironmentError, match="does not start"):
         KernelProcess(prelude, Limits()).settle([Request("dp_1", ("proved",), "nothing", "(num 1) eq (num 1)")])

@@ -155,6 +155,12 @@ def test_a_lean_that_does_not_start_is_an_error(tmp_path):
         _ = EmbeddedLean(tmp_path).version
 
 
+def test_another_version_of_lean_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(EmbeddedLean, "run", lambda *_, **__: LeanRun(0, "Lean (version 4.36.0, somewhere)", "", False))
+    with pytest.raises(ProofEnvironmentError, match=r"4\.35\.0.*4\.36\.0"):
+        compiled_prelude(tmp_path, lean=EmbeddedLean(tmp_path))
+
+
 def test_a_run_that_takes_too_long_is_killed_with_all_it_started(monkeypatch, tmp_path):
     script = tmp_path / "command.py"
     script.write_text(
