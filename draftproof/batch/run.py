@@ -26,6 +26,11 @@ from draftproof.verifier import Verifier, identity, run_verifier
 
 CHUNK_TRACES = 64
 CHUNK_STEPS = 1_000
+TASK_SECONDS = 1.0
+"""Tasks are cut to take about this long: what a stopped run may lose of a slow verifier's work, and how long
+the other workers have nothing to do at the end."""
+FIRST_TASK, LEAST_TASK = 32, 8
+"""Subjects of a task before a verifier's pace is known, and however slow it is: it judges in batches."""
 WRITE_EVERY_SECONDS = 0.5
 WRITE_EVERY_VERDICTS = 5_000
 
@@ -131,6 +136,8 @@ class _Loop:
         self._unwritten: list[Verdict] = []
         self._written_at = time.perf_counter()
         self._in_flight: set[Pair] = set()
+        self._pace: dict[str, float] = {}
+        """Seconds a subject, of each verifier that has judged some."""
         self.progress = Progress()
 
     def through_pool(self, traces: Iterable[Trace], pool: WorkerPool) -> None:
@@ -178,7 +185,7 @@ class _Loop:
         self._advance(traces=len(chunk), planned=len(fresh), known=max(0, subjects - len(fresh)))
         fresh.sort(key=lambda pair: self._index[pair.verifier])
         for name, group in groupby(fresh, key=lambda pair: pair.verifier):
-            for part in _batched(group, CHUNK_STEPS):
+            while part := list(islice(group, self._task_size(name))):
                 positions: dict[str, list[int]] = {}
                 for pair in part:
                     positions.setdefault(pair.subject.trace_digest, []).append(pair.subject.position)
@@ -193,8 +200,19 @@ class _Loop:
         if wait:
             self._advance()
 
+    def _task_size(self, verifier: str) -> int:
+        pace = self._pace.get(verifier)
+        if pace is None:
+            return FIRST_TASK
+        return max(LEAST_TASK, min(CHUNK_STEPS, int(TASK_SECONDS / pace)))
+
     def _take(self, verdicts: Sequence[Verdict]) -> None:
         self._unwritten.extend(verdicts)
+        timed = [verdict.cost.wall_seconds for verdict in verdicts if verdict.cost.wall_seconds]
+        if timed:  # what a lost worker was given has no cost
+            latest = sum(timed) / len(timed)
+            name = verdicts[0].verifier
+            self._pace[name] = (self._pace.get(name, latest) + latest) / 2
         outcomes = dict(self.progress.outcomes)
         for verdict in verdicts:
             outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
@@ -226,13 +244,6 @@ class _Nowhere:
 
 def _subjects(trace: Trace, verifier: Verifier) -> int:
     return len(trace.steps) if verifier.granularity is Granularity.STEP else 1
-
-
-def _batched(pairs: Iterable[Pair], most: int) -> Iterator[list[Pair]]:
-    """`pairs` in lists of at most `most`: one long trace is several tasks."""
-    left = iter(pairs)
-    while part := list(islice(left, most)):
-        yield part
 
 
 def _pair(verdict: Verdict) -> Pair:

@@ -59,12 +59,26 @@ def plugins(plugin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(plugin_folder))
 
 
+@dataclass(frozen=True)
+class Diary:
+    """What the misbehaving verifiers have judged, in every process: verifier, trace and position, one entry a step."""
+
+    path: Path
+
+    def __call__(self) -> list[str]:
+        return [line.rpartition(" ")[0] for line in self._lines()]
+
+    def processes(self) -> set[str]:
+        return {line.rpartition(" ")[2] for line in self._lines()}
+
+    def _lines(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+
 @pytest.fixture
-def diary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """What the misbehaving verifiers have judged, one entry a step, in every process."""
-    path = tmp_path / "diary"
-    monkeypatch.setenv("POISON_DIARY", str(path))
-    return lambda: path.read_text().splitlines() if path.exists() else []
+def diary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diary:
+    monkeypatch.setenv("POISON_DIARY", str(tmp_path / "diary"))
+    return Diary(tmp_path / "diary")
 
 
 @pytest.fixture

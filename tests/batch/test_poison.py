@@ -130,8 +130,8 @@ def test_many_poisons_at_once_are_told_apart(
 def test_a_step_that_hangs_costs_a_few_deadlines_and_not_one_for_each_halving(
     trace_file: Callable[..., Path], sqlite_url: str, diary: Callable[[], list[str]]
 ) -> None:
-    """A full task is cut in sixteen: three losses of a worker find one step in hundreds."""
-    file = trace_file(*([f"{number}.{step}" for step in range(10)] for number in range(20)), ["exit"])
+    """A lost task is cut in sixteen: three losses of a worker find one step among 32, or among 256."""
+    file = trace_file(["exit"], *([f"{number}.{step}" for step in range(10)] for number in range(20)))
     result = dp.verify(file, ["poison"], sqlite_url, workers=1, limits=TIGHT)
     (total,) = result.conservation
     assert (total.accepted, total.errored) == (200, 1)

@@ -125,6 +125,12 @@ def test_a_trace_longer_than_a_chunk_is_judged_whole(sqlite_url: str) -> None:
     assert [verdict.subject.position for verdict in result.verdicts] == list(range(len(steps)))
 
 
+def test_a_small_input_is_shared_among_the_workers(sqlite_url: str, diary: Any) -> None:
+    result = dp.verify(made_traces(12, steps=5), ["slow:seconds=0.05"], sqlite_url, workers=2)
+    assert result.progress.judged == 60
+    assert len(diary.processes()) == 2
+
+
 def test_the_same_verifier_twice_is_refused(sqlite_url: str) -> None:
     with pytest.raises(UsageError, match="given twice"):
         dp.verify(made_traces(1), ["accepting", "accepting"], sqlite_url, workers=1)
