@@ -80,7 +80,7 @@ def settle(stated: list[LeanClaim], root: Path, workers: int) -> float:
 def remembered(origin: dict[str, Any], stated: list[LeanClaim], root: Path) -> None:
     """The rate at which a new run gets answers that an earlier one left on disk."""
     folder = root / "remembered"
-    folder.mkdir(mode=0o700)
+    folder.mkdir()
     (folder / "lean").symlink_to(root / "lean")
     with EmbeddedEnvironment(cache_root=folder) as environment:
         environment.check(stated)

@@ -61,7 +61,7 @@ class EmbeddedEnvironment:
 
     @cached_property
     def _cache(self) -> ProofCache:
-        return ProofCache((self._root or cache_folder()) if self._remember else None)
+        return ProofCache((self._root or cache_folder()) / "proofs" if self._remember else None)
 
     @property
     def toolchain(self) -> str:

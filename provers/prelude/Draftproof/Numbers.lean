@@ -1,8 +1,8 @@
 /-
 Chapter 2. Natural numbers, integers, rationals.
 
-The kernel computes sixteen functions on natural literals with big-number arithmetic *by name*, without
-looking at their definitions: `Nat.succ add sub mul div mod gcd beq ble pow log2 land lor xor shiftLeft
+The kernel computes fifteen functions on natural literals with big-number arithmetic *by name*, without
+looking at their definitions: `Nat.add sub mul div mod gcd beq ble pow log2 land lor xor shiftLeft
 shiftRight`. Two duties follow. Every one of them must be defined here, or a later file could define it
 otherwise and prove `8 = 0` without an axiom. And every definition must say what the machine computes,
 or the kernel would contradict its own unfolding; where a definition needs fuel, the fuelled helper has
