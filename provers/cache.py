@@ -113,12 +113,16 @@ def _private(folder: Path) -> bool:
 
 
 def _secret(path: Path) -> bytes:
-    """This user's key; made once, with the content in place before the name is."""
-    if not path.exists() or path.stat().st_size != 32:
+    """This user's key. Made once: of several processes that make it at a time, one wins and all read the winner's."""
+    if path.exists() and path.stat().st_size != 32:
+        path.unlink()
+    if not path.exists():
         scratch = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secrets.token_bytes(32))
-        scratch.replace(path)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(scratch)
+        scratch.unlink()
     return path.read_bytes()
 
 
