@@ -16,12 +16,14 @@ import os
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS settled (key TEXT PRIMARY KEY, theorem TEXT NOT NULL, seal BLOB NOT NULL)"
 _QUERY_AT_ONCE = 500
+_OPENING_ATTEMPTS = 5
 STORED = ("proved", "refuted", "undefined")
 """Theorems whose answers are kept."""
 
@@ -49,7 +51,9 @@ class ProofCache:
         self._file: sqlite3.Connection | None = None
         self._secret = b""
         if folder is not None:
-            with contextlib.suppress(OSError):  # a folder that cannot be used costs the file, not the answers
+            with contextlib.suppress(
+                OSError, sqlite3.Error
+            ):  # a folder that cannot be used costs the file, not the answers
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 if _private(folder):
                     self._secret = _secret(folder / "proofs.key")
@@ -127,11 +131,10 @@ def _secret(path: Path) -> bytes:
 
 
 def _opened(path: Path) -> sqlite3.Connection | None:
-    """The database; one that is not readable is removed and made anew, once."""
-    for _ in range(2):
-        connection = None
+    """The database; one that is not readable is removed and made anew."""
+    for _ in range(_OPENING_ATTEMPTS):
+        connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
         try:
-            connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
             path.chmod(0o600)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=OFF")
@@ -140,13 +143,11 @@ def _opened(path: Path) -> sqlite3.Connection | None:
             connection.commit()
             return connection
         except sqlite3.OperationalError:
-            # locked, or a disk that refuses: somebody else's trouble, do without
-            if connection is not None:
-                connection.close()
-            return None
+            # somebody else is making the file, or the disk refuses: wait a little, then do without
+            connection.close()
+            time.sleep(0.05)
         except sqlite3.DatabaseError:
-            if connection is not None:
-                connection.close()
+            connection.close()
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
     return None
