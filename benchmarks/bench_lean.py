@@ -4,7 +4,7 @@
 
 prints one JSON line a measurement. The straightforward route states the same claims in ordinary notation,
 `theorem c : (48 : Rat) / 2 = 24 := by decide` with `#print axioms`, in files of 200 through Lean's front
-end, over the same library. Every claim of either route must come out proved, or nothing is printed.
+end, over the same library. Every claim must come out proved by either route, or the run stops.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import pytest
 from draftproof.claims.extract import Extraction, Undecided
 from draftproof.claims.tree import Binary, Claim, Hypothesis, Number, Operator, Relation, Variable
 from draftproof.errors import DisagreementError
+from draftproof.provers.embedded import EmbeddedEnvironment
 from draftproof.provers.environment import CheckResult, LeanClaim, Status
-from draftproof.registry import create_verifier
+from draftproof.registry import listings
 from draftproof.subject import Granularity, Subject, SubjectKey
 from draftproof.trace import Span
 from draftproof.verdict import Outcome
@@ -171,6 +172,18 @@ def test_identity_names_library_and_kernel_and_not_how_fast_they_run():
     assert lean.environment.closed
 
 
+def test_the_registry_knows_it_and_making_one_starts_nothing():
+    assert listings()["lean"].load() is LeanVerifier
+    assert "_environment" not in vars(LeanVerifier(seconds=3.0))
+    assert LeanVerifier(seconds=3.0).arguments == {"seconds": 3.0}
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory):
+    with EmbeddedEnvironment(workers=1, cache_root=tmp_path_factory.mktemp("lean"), remember=False) as environment:
+        yield LeanVerifier(environment=environment)
+
+
 @needs_lean
 @pytest.mark.lean
 @pytest.mark.parametrize(
@@ -181,11 +194,29 @@ def test_identity_names_library_and_kernel_and_not_how_fast_they_run():
         ("She sold many clips.", Outcome.ABSTAIN, "no_claims"),
     ],
 )
-def test_the_whole_way_from_text_to_kernel(text, outcome, reason):
-    lean = create_verifier("lean", {"remember": False, "workers": 1})
-    try:
-        (verdict,) = run_verifier(lean, [subject(text)], log=Log())
-    finally:
-        lean.close()
+def test_the_whole_way_from_text_to_kernel(lean, text, outcome, reason):
+    (verdict,) = run_verifier(lean, [subject(text)], log=Log())
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
     assert verdict.verifier.startswith("lean@1#")
+
+
+@needs_lean
+@pytest.mark.lean
+def test_hostile_steps_harm_nobody_beside_them(lean):
+    """Text that looks like Lean, like a bomb or like nothing: the claims around it are settled as ever."""
+    hostile = [
+        "48/2 = 25 := by sorry",
+        "theorem x : False := sorry  -- 1 = 2",
+        "set_option debug.skipKernelTC true in 1 + 1 = 3",
+        "9^9^9^9^9 = 1",
+        "(((((" * 400 + "1" + ")))))" * 400 + " = 2",
+        "1/0 = 1/0",
+        "\u202e42 = 24\u200b",
+        "0" * 5000 + " = 1",
+        "#exit 2 + 2 = 5",
+        "/- 2 + 2 = 5",
+    ]
+    texts = [text for line in hostile for text in (line, "So 6 * 7 = 42.")]
+    verdicts = run_verifier(lean, [subject(text, i) for i, text in enumerate(texts)], log=Log())
+    assert all(verdict.outcome is not Outcome.ACCEPT for verdict in verdicts[::2])
+    assert all(verdict.outcome is Outcome.ACCEPT for verdict in verdicts[1::2])
