@@ -23,9 +23,14 @@ def remainder_after(piece: Sequence[Token], stop: int) -> tuple[Number, int] | N
         (piece[at].kind is Kind.WORD and piece[at].text in _FILLERS) or piece[at].kind is Kind.CURRENCY
     ):
         at += 1
-    if at >= len(piece) or piece[at].kind is not Kind.NUMBER or piece[at].value is None or piece[at].decimals:
+    if at >= len(piece) or piece[at].value is None or piece[at].decimals:
         return None
-    return Number(piece[at].value, piece[at].text), at + 1
+    return _number(piece[at]), at + 1
+
+
+def _number(token: Token) -> Number:
+    assert token.value is not None
+    return Number(token.value, token.text)
 
 
 def division_sides(

@@ -75,8 +75,8 @@ def _mixed_sizes(left: Side, right: Side, place: Place) -> bool:
     """Two sizes of one dimension (hours and minutes), or a result in units that no operand has."""
     results = set(right.units)
     for token in place.piece[place.stop : place.stop + 2]:
-        if token.kind is Kind.WORD and (size := unit_size(token.text)) is not None:
-            results.add(size)
+        if token.kind is Kind.WORD and (unit := unit_size(token.text)) is not None:
+            results.add(unit)
     sizes: dict[str, set[str]] = {}
     for dimension, size in left.units | results:
         sizes.setdefault(dimension, set()).add(size)
@@ -215,7 +215,7 @@ def _only_sums(expression: Expression) -> bool:
 
 def _may_be_rounded(number: Number) -> bool:
     """A last digit of 0 or 5 is how exact prices and halves are written."""
-    return (number.value * 10**number.decimals).numerator % 5 != 0
+    return int(number.value * 10**number.decimals) % 5 != 0
 
 
 def _numbers(expression: Expression) -> Iterator[Number]:

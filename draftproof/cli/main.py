@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from draftproof import __version__
 from draftproof.cli import db, doctor, runs, verdicts, verifiers, verify
 from draftproof.errors import DraftproofError, ExitStatus
 
-_CommandLineError = typer.BadParameter.__mro__[2]
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
 """Base of what typer raises for a wrong command line: click's ClickException, or typer's own copy of it."""
 
 app = typer.Typer(
