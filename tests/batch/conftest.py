@@ -56,7 +56,7 @@ def plugin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plugins(plugin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The misbehaving verifiers can be found, here and in every process started from here."""
     monkeypatch.syspath_prepend(str(plugin_folder))
-    monkeypatch.setenv("PYTHONPATH", str(plugin_folder))
+    monkeypatch.setenv("PYTHONPATH", str(plugin_folder), prepend=os.pathsep)
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,11 @@ def test_fields_of_stored_verdicts_are_shown_and_not_obeyed(cli: Callable[..., A
     bad = "\x1b[2J\u202e[red]"
     trace = Trace(id="t", problem="p", steps=(Step(text="a"), Step(text="b")))
     with VerdictStore.open(f"sqlite:///{tmp_path / 'n.db'}") as store:
-        for name in ("first", "second"):
+        for name, outcome in (("first", Outcome.REJECT), ("second", Outcome.ABSTAIN)):
             run = store.begin_run(f"command {bad}", verifiers=[], settings={"s": bad}, inputs=[{"name": bad}])
             store.add_traces(run.id, [trace])
-            store.add([_verdict(trace, position, f"{name}{bad}@1#0", bad) for position in (0, 1)], run.id)
+            store.add([_verdict(trace, 0, outcome, f"{name}{bad}@1#0", bad)], run.id)
+            store.add([_verdict(trace, 1, Outcome.ERROR, f"{name}{bad}@1#0", bad)], run.id)
             store.finish_run(run.id)
         first, second = (run.id for run in store.runs())
     for command in (
@@ -100,14 +101,14 @@ def test_fields_of_stored_verdicts_are_shown_and_not_obeyed(cli: Callable[..., A
         assert obeyed(ended.out + ended.err) == [], command
 
 
-def _verdict(trace: Trace, position: int, verifier: str, bad: str) -> Verdict:
+def _verdict(trace: Trace, position: int, outcome: Outcome, verifier: str, bad: str) -> Verdict:
     from draftproof.subject import step_subjects
 
     return Verdict(
         subject=list(step_subjects(trace))[position].key,
         verifier=verifier,
         proposition=Proposition.CORRECT,
-        outcome=Outcome.ERROR if position else Outcome.REJECT,
+        outcome=outcome,
         guarantee=Guarantee.OPINION,
         reason=bad,
         evidence=(ErrorEvidence(type=bad, message=bad),),

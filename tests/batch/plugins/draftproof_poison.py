@@ -143,8 +143,8 @@ def hangs_in_workers() -> Accepting:
 
 
 def _in_worker() -> bool:
-    main = sys.modules["__main__"]
-    return getattr(main, "__spec__", None) is not None and main.__spec__.name == "draftproof.batch.worker"
+    spec = sys.modules["__main__"].__spec__
+    return spec is not None and spec.name == "draftproof.batch.worker"
 
 
 def _note(name: str, subject: Subject) -> None:
