@@ -60,7 +60,11 @@ def verify(
     limit: Limit = None,
     rejects: Annotated[
         Path | None,
-        typer.Option("--rejects", metavar="FILE", help="Where unreadable lines go. [default: FILE.rejects.jsonl]"),
+        typer.Option(
+            "--rejects",
+            metavar="FILE",
+            help="Where unreadable lines go; written anew by each run. [default: NAME.rejects.jsonl, in this folder]",
+        ),
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -107,7 +111,7 @@ def verify(
         check_file(file)
     resume = "draftproof " + shlex.join(sys.argv[1:])
     with VerdictStore.open(store_url(store)) as opened, Bar(files, quiet=json_output) as bar:
-        sinks = _Sinks(files, rejects)
+        sinks = _Sinks(rejects)
         try:
             with _signals():
                 result = verify_batch(
@@ -180,20 +184,31 @@ def _input(file: str) -> dict[str, Any]:
 
 
 class _Sinks:
-    """One rejects file for each input, or one for all when the user named it."""
+    """One rejects file for each input's name, or one for all when the user named it.
 
-    def __init__(self, files: Sequence[str], named: Path | None) -> None:
+    They lie in the working folder, like the store: inputs may be where nothing can be written. A run
+    reads its inputs from the start, so what an earlier run of the same command rejected is replaced.
+    """
+
+    def __init__(self, named: Path | None) -> None:
         self._named = named
         self._sinks: dict[Path, RejectsFile] = {}
-        self._paths = {file: named or Path("stdin" if file == "-" else file + ".rejects.jsonl") for file in files}
 
     def of(self, file: str) -> RejectsFile:
         from draftproof.rejects import RejectsFile
 
-        path = self._paths[file]
-        if file == "-" and self._named is None:
-            path = Path("stdin.rejects.jsonl")
-        return self._sinks.setdefault(path, RejectsFile(path))
+        path = self._named or Path(f"{'stdin' if file == '-' else Path(file).name}.rejects.jsonl")
+        if path not in self._sinks:
+            try:
+                if path.is_file():
+                    path.unlink()
+            except OSError as error:
+                raise UsageError(
+                    f"An earlier rejects file {path} cannot be replaced: {error.strerror}.",
+                    remedy="Name another with --rejects.",
+                ) from error
+            self._sinks[path] = RejectsFile(path)
+        return self._sinks[path]
 
     @property
     def count(self) -> int:
