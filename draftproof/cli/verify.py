@@ -109,9 +109,9 @@ def verify(
     hold_names(gates, verifiers)
     for file in files:
         check_file(file)
+    sinks = _Sinks(files, rejects)
     resume = "draftproof " + shlex.join(sys.argv[1:])
     with VerdictStore.open(store_url(store)) as opened, Bar(files, quiet=json_output) as bar:
-        sinks = _Sinks(rejects)
         try:
             with _signals():
                 result = verify_batch(
@@ -190,14 +190,20 @@ class _Sinks:
     reads its inputs from the start, so what an earlier run of the same command rejected is replaced.
     """
 
-    def __init__(self, named: Path | None) -> None:
+    def __init__(self, files: Sequence[str], named: Path | None) -> None:
         self._named = named
         self._sinks: dict[Path, RejectsFile] = {}
+        for path in map(self._path, files):
+            if path.exists() and any(file != "-" and path.samefile(file) for file in files):
+                raise UsageError(
+                    f"The rejects file {path} is also an input, and would be written over.",
+                    remedy="Name another file with --rejects.",
+                )
 
     def of(self, file: str) -> RejectsFile:
         from draftproof.rejects import RejectsFile
 
-        path = self._named or Path(f"{'stdin' if file == '-' else Path(file).name}.rejects.jsonl")
+        path = self._path(file)
         if path not in self._sinks:
             try:
                 if path.is_file():
@@ -209,6 +215,9 @@ class _Sinks:
                 ) from error
             self._sinks[path] = RejectsFile(path)
         return self._sinks[path]
+
+    def _path(self, file: str) -> Path:
+        return self._named or Path(f"{'stdin' if file == '-' else Path(file).name}.rejects.jsonl")
 
     @property
     def count(self) -> int:

@@ -123,6 +123,26 @@ def test_two_inputs_share_the_rejects_file_that_the_user_named(
     assert [Path(line["file"]).name for line in lines] == ["a.jsonl", "b.jsonl"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("a.jsonl", "--rejects", "a.jsonl"), id="named"),
+        pytest.param(("a.jsonl", "--rejects", "./folder/../a.jsonl"), id="named-otherwise"),
+        pytest.param(("a.jsonl", "a.jsonl.rejects.jsonl"), id="by-default"),
+    ],
+)
+def test_an_input_is_never_written_over_as_a_rejects_file(
+    arguments: tuple[str, ...], cli: Cli, trace_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    inputs = [trace_file(["1 + 1 = 2"], name=name) for name in ("a.jsonl", "a.jsonl.rejects.jsonl")]
+    before = [path.read_bytes() for path in inputs]
+    ended = cli("verify", *arguments, "-v", "arithmetic", "-w", "0", "--store", "n.db", "--json")
+    assert ended.status == 2
+    assert "is also an input" in ended.json["error"]["message"]
+    assert [path.read_bytes() for path in inputs] == before
+
+
 def test_verify_lists_the_formats_that_it_reads(cli: Cli) -> None:
     ended = cli("verify", "--list-formats")
     assert ended.status == 0

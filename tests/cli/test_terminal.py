@@ -284,12 +284,12 @@ def on_a_terminal(folder: Path, *arguments: str | Path, stop: str | None = None)
 @pytest.fixture
 def much(trace_file: Callable[..., Path]) -> Path:
     """Enough to see a bar."""
-    traces = made_traces(1500, steps=8)
+    traces = made_traces(700, steps=8)
     return trace_file(*([step.text for step in trace.steps] for trace in traces), ["1 + 1 = 3"])
 
 
 def test_a_run_shows_a_bar_and_leaves_only_its_summary(much: Path, tmp_path: Path) -> None:
-    status, written = on_a_terminal(tmp_path, "verify", much, "-v", "arithmetic", "--limit", "1501")
+    status, written = on_a_terminal(tmp_path, "verify", much, "-v", "arithmetic", "--limit", "701")
     screen = Screen()
     screen.write(written)
     assert status == 0
@@ -297,8 +297,8 @@ def test_a_run_shows_a_bar_and_leaves_only_its_summary(much: Path, tmp_path: Pat
     assert re.search(r"[\d,]+ traces · [\d,]+ verdicts · [\d,]+/s · \d+ rejected · 0 errors", written)
     assert "verifying" not in screen.text
     assert not screen.cursor_hidden
-    assert screen.lines[0].startswith("Verified 1,501 traces")
-    assert "12,001 subjects = 12,000 accepted + 1 rejected" in screen.text
+    assert screen.lines[0].startswith("Verified 701 traces")
+    assert "5,601 subjects = 5,600 accepted + 1 rejected" in screen.text
 
 
 def test_ctrl_c_at_the_terminal_leaves_the_command_to_go_on_with(much: Path, tmp_path: Path) -> None:
