@@ -121,4 +121,3 @@ def verify(
 
 def _caller() -> str:
     return f"draftproof.verify in {sys.argv[0] or 'an interactive session'}"
-
