@@ -1,6 +1,6 @@
 # One command each, from nothing: a virtual environment in .venv, pinned dependencies, the wheel built from this
 # checkout and installed into it. What is up to date is not done again. The checkout's path may hold spaces,
-# so every path here is relative and every entry point is started as a module.
+# so every path here is relative.
 
 # Without it, Python finds folders of the checkout (kernels, store, …) where it looks for installed packages.
 export PYTHONSAFEPATH = 1
@@ -34,11 +34,11 @@ demo: .venv/demo.stamp ## Verify bundled solutions of real models; ends with a w
 
 test: .venv/dev.stamp ## Run the tests against the installed wheel.
 	@$(PY) .ci/is_wheel.py
-	@$(PY) -m pytest
+	@.venv/bin/pytest
 
 slow: .venv/dev.stamp ## Run the tests that take minutes.
 	@$(PY) .ci/is_wheel.py
-	@$(PY) -m pytest -m slow
+	@.venv/bin/pytest -m slow
 
 lint: .venv/dev.stamp ## Check style and formatting.
 	@$(PY) -m ruff check .
