@@ -165,9 +165,7 @@ def one_round(command: list[str], database: Database, most: int, chance: random.
     finish(command, database.url)
 
 
-def wait(
-    moment: str, process: subprocess.Popen[bytes], database: Database, before: int, chance: random.Random
-) -> str:
+def wait(moment: str, process: subprocess.Popen[bytes], database: Database, before: int, chance: random.Random) -> str:
     """Sleep until the moment to kill; returns what the database was doing then."""
     if moment == "any":
         time.sleep(chance.uniform(0.0, START_SECONDS))

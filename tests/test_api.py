@@ -184,9 +184,7 @@ try:
 except MissingExtraError as error:
     print(error.code, error)
 """
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("missing_extra to_pandas needs the package 'pandas'.")
     assert "pip install 'draftproof[tables]'" in done.stdout
 

@@ -13,7 +13,7 @@ from draftproof.errors import ContractError, DraftproofError, MissingExtraError,
 from draftproof.registry import create_verifier, listings, parameters, parse_verifier
 from draftproof.verifier import Verifier, identity
 
-PLUGIN = '''
+PLUGIN = """
 from dataclasses import dataclass, field
 from draftproof.errors import MissingExtraError
 from draftproof.subject import Granularity
@@ -56,7 +56,7 @@ def needs_package():
 
 def usurper():
     raise AssertionError("a plug-in took the place of a built-in verifier")
-'''
+"""
 
 POINTS = """[draftproof.verifiers]
 plugin = registry_plugin:Plain

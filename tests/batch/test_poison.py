@@ -146,9 +146,7 @@ def test_a_verifier_made_by_a_function_is_judged_in_workers_too(
     assert [v.reason for v in result.verdicts] == ["did_not_look", "worker_lost"]
 
 
-def test_a_verifier_of_whole_traces_gives_one_verdict_a_trace(
-    trace_file: Callable[..., Path], sqlite_url: str
-) -> None:
+def test_a_verifier_of_whole_traces_gives_one_verdict_a_trace(trace_file: Callable[..., Path], sqlite_url: str) -> None:
     file = trace_file(["a", "b", "c"], ["d"])
     first = dp.verify(file, ["whole"], sqlite_url, workers=1)
     again = dp.verify(file, ["whole"], sqlite_url, workers=1)
@@ -181,9 +179,7 @@ def test_a_worker_that_dies_at_its_start_ends_the_run_with_its_last_words(
     assert ended.json["error"]["remedy"]
 
 
-def test_a_verifier_that_workers_cannot_make_is_a_clear_error(
-    trace_file: Callable[..., Path], sqlite_url: str
-) -> None:
+def test_a_verifier_that_workers_cannot_make_is_a_clear_error(trace_file: Callable[..., Path], sqlite_url: str) -> None:
     with pytest.raises(UsageError, match="no device is left"):
         dp.verify(trace_file(["a"]), ["refuses-in-workers"], sqlite_url, workers=2)
 

@@ -73,9 +73,7 @@ def test_more_traces_are_judged_and_the_old_ones_are_not(url: str, diary: Callab
 
 
 @pytest.mark.parametrize("workers", [pytest.param(0, id="in-this-process"), pytest.param(2, id="in-workers")])
-def test_a_trace_that_comes_twice_is_judged_once(
-    workers: int, sqlite_url: str, diary: Callable[[], list[str]]
-) -> None:
+def test_a_trace_that_comes_twice_is_judged_once(workers: int, sqlite_url: str, diary: Callable[[], list[str]]) -> None:
     traces = made_traces(20, steps=4)
     doubled = [*traces, *traces, *traces[:3]]
     random.Random(7).shuffle(doubled)

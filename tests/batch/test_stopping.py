@@ -46,8 +46,6 @@ def await_verdicts(url: str, process: subprocess.Popen[str]) -> int:
     return found
 
 
-
-
 @pytest.mark.parametrize(
     ("number", "status", "workers"),
     [

@@ -164,9 +164,7 @@ def test_verify_lists_the_formats_that_it_reads(cli: Cli) -> None:
         pytest.param("subjects>2.5", 0, id="a-fraction"),
     ],
 )
-def test_a_gate_decides_the_exit_status(
-    gate: str, status: int, cli: Cli, trace_file: Callable[..., Path]
-) -> None:
+def test_a_gate_decides_the_exit_status(gate: str, status: int, cli: Cli, trace_file: Callable[..., Path]) -> None:
     file = trace_file(["2 + 2 = 5"], ["1 + 1 = 2"])
     ended = cli("verify", file, "-v", "arithmetic", "-w", "0", "--store", "n.db", "--fail-on", gate, "--json")
     assert ended.status == status

@@ -171,9 +171,7 @@ def test_5_a_damaged_database(program: Program, trace_file: Callable[..., Path],
         pytest.param("postgresql://nobody:hunter2@127.0.0.1:1/d", "cannot be reached", id="no-server"),
     ],
 )
-def test_6_the_store_cannot_be_used(
-    store: str, says: str, program: Program, trace_file: Callable[..., Path]
-) -> None:
+def test_6_the_store_cannot_be_used(store: str, says: str, program: Program, trace_file: Callable[..., Path]) -> None:
     if store.startswith("postgresql"):
         pytest.importorskip("psycopg", reason="needs the `postgres` extra")
     ended = program("verify", trace_file(["a"]), *ARITHMETIC, "--store", store)
@@ -193,9 +191,7 @@ def test_6_the_store_cannot_be_used(
         pytest.param(("verdicts", "show", "t0"), id="verdicts-show"),
         pytest.param(("verdicts", "diff", "a", "b"), id="verdicts-diff"),
         pytest.param(("verdicts", "export", "-o", "out.csv"), id="verdicts-export"),
-        pytest.param(
-            ("verdicts", "override", "1", "accept", "--author", "a", "--note", "n"), id="verdicts-override"
-        ),
+        pytest.param(("verdicts", "override", "1", "accept", "--author", "a", "--note", "n"), id="verdicts-override"),
     ],
 )
 def test_6_reading_makes_no_store(command: tuple[str, ...], cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -212,9 +208,7 @@ def test_6_reading_makes_no_store(command: tuple[str, ...], cli: Callable[..., A
         pytest.param(("verdicts", "show", "nobody"), id="no-such-trace"),
         pytest.param(("verdicts", "query", "--run", "ffff"), id="no-such-run-to-filter-by"),
         pytest.param(("verdicts", "diff", "ffff", "eeee"), id="no-such-runs-to-compare"),
-        pytest.param(
-            ("verdicts", "override", "99", "accept", "--author", "a", "--note", "n"), id="no-such-verdict"
-        ),
+        pytest.param(("verdicts", "override", "99", "accept", "--author", "a", "--note", "n"), id="no-such-verdict"),
     ],
 )
 def test_2_what_is_not_in_the_store(command: tuple[str, ...], cli: Callable[..., Any], judged: str) -> None:
