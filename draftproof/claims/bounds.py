@@ -75,6 +75,8 @@ def _power(base: Interval, exponent: Fraction) -> Interval:
     """A rational power of a positive interval, or a small natural power of any."""
     if exponent.denominator > MAX_ROOT or abs(exponent.numerator) > 64:
         raise Undefined(TOO_LARGE)
+    if exponent == 0 and base.low <= 0 <= base.high:
+        raise Undefined(UNSUPPORTED_VALUE)  # perhaps 0 to the power 0
     if exponent.denominator != 1:
         base = _root(base, exponent.denominator)
     result = Interval(Fraction(1), Fraction(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from draftproof.claims.lexer import Kind, Token
-from draftproof.claims.tree import Binary, Expression, Number, Operator
+from draftproof.claims.tree import Binary, Expression, Number, Operator, Relation
 
 _FILLERS = frozenset(("with", "a", "and", "of", "is", "leaving", "has", "gives"))
 _REMAINDER = frozenset(("remainder", "r"))
@@ -35,11 +35,16 @@ def _number(token: Token) -> Number:
 
 def division_sides(
     division: Expression, quotient: Expression, remainder: Number
-) -> tuple[Expression, Expression] | None:
-    """Dividend, and divisor times quotient plus remainder; None when the left side is no plain division."""
+) -> tuple[Expression, Relation, Expression] | None:
+    """`dividend = divisor * quotient + remainder`; None when the left side is no plain division.
+
+    A remainder that is not below the divisor is wrong by itself: then `remainder < divisor` is the claim.
+    """
     if not isinstance(division, Binary) or division.operator is not Operator.DIVIDE:
         return None
     if not isinstance(quotient, Number) or quotient.decimals:
         return None
+    if isinstance(division.right, Number) and remainder.value >= division.right.value > 0:
+        return remainder, Relation.LESS, division.right
     product = Binary(Operator.MULTIPLY, division.right, quotient)
-    return division.left, Binary(Operator.ADD, product, remainder)
+    return division.left, Relation.EQUAL, Binary(Operator.ADD, product, remainder)

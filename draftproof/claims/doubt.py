@@ -10,37 +10,21 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from draftproof.claims.bounds import enclose
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.lexer import Kind, Token
 from draftproof.claims.parser import Side
+from draftproof.claims.place import Place, words_of
+from draftproof.claims.special_uses import special_use
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Negate, Number, Operator, Relation
 from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, WEIGHS, unit_size, words
 
-_WORD = re.compile(r"[a-z']+")
 _OTHER_MARKS = re.compile(r"\\pmod|\\bmod|\\mod|\\equiv|≡|\\oplus|\d_\{?\d")
 _CUT_NUMBER = re.compile(r"\b\d{1,3},\s\d{3}(?:\D|$)")
 _AFTERTHOUGHT = 140
 """Characters after an equation within which it may still be denied ("which is impossible")."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a claim stands."""
-
-    text: str
-    problem: str
-    piece: Sequence[Token]
-    first: int
-    right: int
-    stop: int
-    """Indices into `piece`: where the left side and the right side begin, and the end of both."""
-    annotated: bool
-    """Inside `<<...>>`: a calculator's annotation, not prose."""
-    relation_in_words: bool
 
 
 def doubt(claim: Claim, left: Side, right: Side, place: Place) -> str | None:
@@ -48,6 +32,8 @@ def doubt(claim: Claim, left: Side, right: Side, place: Place) -> str | None:
     readings = left.readings | right.readings
     if readings:
         return min(readings).value
+    if (use := special_use(claim, place)) is not None:
+        return use
     if _mixed_sizes(left, right, place):
         return "mixed_units"
     if _differs_by_scale(claim):
@@ -283,18 +269,16 @@ def _in_words(claim: Claim, place: Place) -> str | None:
     begin, end = claim.span.start, claim.span.end
     start = max(text.rfind(stop, 0, begin) for stop in (". ", "\n", "? ", "! ")) + 1
     sentence = text[max(start, begin - 400) : min(len(text), end + _AFTERTHOUGHT)].lower()
-    found = set(_WORD.findall(sentence))
+    found = words_of(sentence)
     if found & DENIES:
         return "denied"
-    if not _is_calculation(claim) and WEIGHS & set(_WORD.findall(text[max(start, begin - 400) : begin].lower())):
+    if not _is_calculation(claim) and WEIGHS & words_of(text[max(start, begin - 400) : begin]):
         return "on_trial"
     following = re.search(r"[.?!]", text[end:])
     if following is not None and following[0] == "?":
         return "asked_not_asserted"
     whole = f"{place.problem} {text}".lower()
-    if OTHER_ARITHMETIC & set(_WORD.findall(whole)) - set(_WORD.findall(claim.text.lower())) or _OTHER_MARKS.search(
-        whole
-    ):
+    if OTHER_ARITHMETIC & words_of(whole) - words_of(claim.text) or _OTHER_MARKS.search(whole):
         return "other_arithmetic"
     if found & ROUNDS and ((_divides(claim.left) and isinstance(claim.right, Number)) or _close(claim)):
         return "rounded_in_words"

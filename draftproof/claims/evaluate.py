@@ -56,9 +56,29 @@ def evaluate(expression: Expression, values: Mapping[str, Fraction] | None = Non
         case Negate(operand):
             return -evaluate(operand, values)
         case Binary(operator, left, right):
-            return _bounded(_BINARY[operator](evaluate(left, values), evaluate(right, values)))
+            return _bounded(_BINARY[operator](*_both(left, right, values)))
         case Apply(function, arguments):
             return _bounded(_FUNCTIONS[function](*(evaluate(a, values) for a in arguments)))
+
+
+def _both(left: Expression, right: Expression, values: Mapping[str, Fraction] | None) -> tuple[Fraction, Fraction]:
+    """Values of two operands. A division by zero in either outweighs any other reason for having none."""
+    try:
+        first = evaluate(left, values)
+    except Undefined as undefined:
+        if undefined.reason != DIVISION_BY_ZERO:
+            _raise_division_by_zero(right, values)
+        raise
+    return first, evaluate(right, values)
+
+
+def _raise_division_by_zero(expression: Expression, values: Mapping[str, Fraction] | None) -> None:
+    """Raises Undefined when `expression` divides by zero, and for no other reason."""
+    try:
+        evaluate(expression, values)
+    except Undefined as undefined:
+        if undefined.reason == DIVISION_BY_ZERO:
+            raise
 
 
 @dataclass(frozen=True, slots=True)

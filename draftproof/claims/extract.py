@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from draftproof.claims.division import division_sides, remainder_after
-from draftproof.claims.doubt import Place, doubt
+from draftproof.claims.doubt import doubt
 from draftproof.claims.evaluate import decide
-from draftproof.claims.hypotheses import is_closed, is_substitution, known_values, under_hypotheses
-from draftproof.claims.identities import counterexample
+from draftproof.claims.hypotheses import changes_values, is_closed, is_substitution, known_values, under_hypotheses
 from draftproof.claims.lexer import Kind, Token, lex
 from draftproof.claims.parser import NotAnExpression, Side, parse
 from draftproof.claims.phrases import in_signs
+from draftproof.claims.place import Place
 from draftproof.claims.rounding import with_tolerance
-from draftproof.claims.tree import Claim, Expression, Relation, Variable
+from draftproof.claims.special_uses import another_meaning
+from draftproof.claims.tree import Binary, Claim, Expression, Number, Operator, Relation, Variable
 from draftproof.claims.words import CHANGES_VALUE, LEADS_TO_SIGN
 from draftproof.trace import Span
 
@@ -62,6 +63,8 @@ def extract_claims(text: str, context: tuple[str, ...] = (), problem: str = "") 
     reading = _read(text, problem)
     if not reading.substitutions:
         return reading.extraction
+    if changes_values(text):
+        return reading.extraction
     known = known_values([*(_read(step, problem).bindings for step in context), reading.bindings])
     under = [claim for open_claim in reading.substitutions if (claim := under_hypotheses(open_claim, known))]
     return Extraction((*reading.extraction.claims, *under), reading.extraction.undecided)
@@ -90,8 +93,12 @@ def _read(text: str, problem: str) -> _Reading:
     for annotation in annotations:
         finder.read(annotation, annotated=True)
     finder.read(in_signs(tokens))
+    # a step that states something false gives nothing that later steps could rest on
+    sound = all(decide(claim).holds is not False for claim in finder.claims)
     return _Reading(
-        Extraction(tuple(finder.claims), tuple(finder.undecided)), tuple(finder.substitutions), tuple(finder.bindings)
+        Extraction(tuple(finder.claims), tuple(finder.undecided)),
+        tuple(finder.substitutions),
+        tuple(finder.bindings) if sound else (),
     )
 
 
@@ -128,21 +135,22 @@ class _Finder:
         left = _ending(piece, edges[0] + 1, edges[1])
         name = left[1].expression if left is not None and piece[at[0]].text == "=" else None
         value: Expression | None = None
-        rewrites = all(piece[i].end - piece[i].start == 1 and piece[i].text == "=" for i in at) and not (
-            left is not None and is_closed(left[1].expression)
-        )
-        whole = False
+        computed = False
         for k, relation in enumerate(at):
             begin, end = relation + 1, edges[k + 2]
             right = _beginning(piece, begin, end)
             if left is not None and right is not None:
-                self._claim(piece, left, relation, right, annotated, rewrites=rewrites and whole)
+                computed = computed or left[1].operators > 0
+                self._claim(piece, left, relation, right, annotated, computed=computed)
+            elif _is_arithmetic(piece[edges[k] + 1 : relation], piece[begin:end]):
+                span = Span(start=piece[edges[k] + 1].start, end=piece[end - 1].end)
+                self.undecided.append(Undecided(span, self.text[span.start : span.end], "not_read"))
             if right is not None and piece[relation].text == "=" and is_closed(right[1].expression):
                 value = right[1].expression
             if k + 1 < len(at):
                 whole = right is not None and right[1].stop == end
                 left = right if whole else _ending(piece, begin, end)
-        if isinstance(name, Variable) and value is not None:
+        if isinstance(name, Variable) and value is not None and len(at) > 1:
             self.bindings.append((name.name, value))
 
     def _claim(
@@ -153,52 +161,53 @@ class _Finder:
         right: tuple[int, Side],
         annotated: bool,
         *,
-        rewrites: bool,
+        computed: bool,
     ) -> None:
         (first, lhs), (start, rhs) = left, right
         sign = piece[relation]
         left_side, right_side, stop = lhs.expression, rhs.expression, rhs.stop
+        relates = Relation(sign.text) if sign.text != "≈" else Relation.EQUAL
         if sign.text == "=" and (remainder := remainder_after(piece, stop)) is not None:
             sides = division_sides(left_side, right_side, remainder[0])
             if sides is not None:
-                (left_side, right_side), stop = sides, remainder[1]
+                (left_side, relates, right_side), stop = sides, remainder[1]
         span = _whole_braces(self.text, piece[first].start, piece[stop - 1].end)
-        if not _says_something(lhs, rhs, sign, self.text[sign.start : sign.end]):
+        written = self.text[sign.start : sign.end]
+        if not (computed and _restates(lhs, rhs, written)) and not _says_something(lhs, rhs, sign, written):
             return
-        closed_left, closed_right = is_closed(left_side), is_closed(right_side)
-        instance = None
-        if not closed_right and not closed_left and rewrites and not lhs.readings and not rhs.readings:
-            instance = counterexample(left_side, right_side)
-        if instance is None and (not closed_right or not (closed_left or is_substitution(left_side, right_side))):
+        closed_left = is_closed(left_side)
+        if not is_closed(right_side) or not (closed_left or is_substitution(left_side, right_side)):
             return
         claim = Claim(
-            relation=Relation(sign.text) if sign.text != "≈" else Relation.EQUAL,
+            relation=relates,
             left=left_side,
             right=right_side,
             span=span,
             text=self.text[span.start : span.end],
             written=sign.text,
-            hypotheses=() if instance is None else (instance,),
         )
         identity = (claim.left, claim.right, claim.written)
-        if identity in self._seen or len(self.claims) >= MAX_CLAIMS:
+        if identity in self._seen:
             return
         self._seen.add(identity)
-        if not closed_left and instance is None:
+        if len(self.claims) >= MAX_CLAIMS:
+            self.undecided = [*self.undecided[:MAX_CLAIMS], Undecided(span, claim.text, "too_many_claims")]
+            return
+        if not closed_left:
             self.substitutions.append(claim)
             return
         claim = with_tolerance(claim)
         if claim.written == "≈" and claim.relation is not Relation.ABOUT and not decide(claim).holds:
             self.undecided.append(Undecided(span, claim.text, "no_digits_to_compare"))
             return
-        if decide(claim).holds is False:
-            in_words = self.text[sign.start : sign.end].isalpha()
-            place = Place(self.text, self.problem, piece, first, start, stop, annotated, in_words)
-            reason = doubt(claim, lhs, rhs, place)
-            if reason:
-                self.undecided.append(Undecided(span, claim.text, reason))
-                return
-        self.claims.append(claim)
+        in_words = self.text[sign.start : sign.end].isalpha()
+        place = Place(self.text, self.problem, piece, first, start, stop, annotated, in_words)
+        holds = decide(claim).holds
+        reason = another_meaning(lhs, rhs, place) or (doubt(claim, lhs, rhs, place) if holds is False else None)
+        if reason:
+            self.undecided.append(Undecided(span, claim.text, reason))
+        else:
+            self.claims.append(claim)
 
 
 def _whole_braces(text: str, start: int, end: int) -> Span:
@@ -214,13 +223,29 @@ def _says_something(left: Side, right: Side, sign: Token, written: str) -> bool:
     """Whether the relation is a computation: `8 = 8` and `3 < 5` are bookkeeping, `5 + 3 = 8` is a claim."""
     operators = left.operators + right.operators
     if written.isalpha():  # "is" asserts arithmetic only after arithmetic
-        return left.operators > 0 and not (left.operators == 1 and left.named_units == 0 and _bare_fraction(left))
+        return left.operators > 0 and not _bare_fraction(left)
     return operators > 0 or (left.is_percent != right.is_percent)
 
 
-def _bare_fraction(side: Side) -> bool:
-    from draftproof.claims.tree import Binary, Number, Operator
+def _restates(left: Side, right: Side, written: str) -> bool:
+    """Whether a computation goes on with the same number again: `3 + 4 = 7 = 8`."""
+    return not written.isalpha() and isinstance(left.expression, Number) and isinstance(right.expression, Number)
 
+
+def _is_arithmetic(left: Sequence[Token], right: Sequence[Token]) -> bool:
+    """Whether two sides hold numbers and signs and no algebra, so that a relation between them is a computation."""
+    both = [*left, *right]
+    return (
+        all(any(token.kind is Kind.NUMBER for token in side) for side in (left, right))
+        and any(token.kind in _SIGNS for token in both)
+        and not any(token.kind in (Kind.NAME, Kind.OPAQUE) for token in both)
+    )
+
+
+_SIGNS = frozenset([Kind.PLUS, Kind.MINUS, Kind.TIMES, Kind.DIVIDE, Kind.POWER, Kind.FRACTION, Kind.ROOT])
+
+
+def _bare_fraction(side: Side) -> bool:
     node = side.expression
     return (
         isinstance(node, Binary)
@@ -297,7 +322,7 @@ def _starts(piece: list[Token], begin: int, end: int) -> list[int]:
         elif token.kind is Kind.OPEN:
             if unmatched:
                 unmatched -= 1
-            elif index + 1 < end:
+            elif index + 1 < end and (index == begin or piece[index - 1].kind not in _SIGNS):
                 starts.append(index + 1)
         if token.kind in _BEGINS and not unmatched and _may_begin(piece, begin, index):
             starts.append(index)
@@ -312,6 +337,8 @@ def _may_begin(piece: list[Token], begin: int, index: int) -> bool:
     previous = piece[index - 1]
     if previous.kind is not Kind.WORD:
         return False
+    if piece[index].kind is Kind.OPEN and piece[index].start == previous.end:
+        return False  # `abs(3 - 5)`, `arr[3 - 1]`: a call or an index
     # `price - 5 = 3`: a minus after a noun subtracts from something that was not read
     return piece[index].kind is not Kind.MINUS or previous.text in LEADS_TO_SIGN
 

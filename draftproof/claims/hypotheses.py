@@ -8,6 +8,7 @@ equation may be bound by a quantifier, a case or a fresh definition that no pars
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +16,13 @@ from fractions import Fraction
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.plain import plain
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Hypothesis, Negate, Number, Variable, variables
+from draftproof.claims.words import words
+
+_CHANGE = words(
+    "increase increases increased increasing decrease decreased decreasing double doubled doubling triple halve halved"
+    " second third new now after another next case instead when if suppose point time"
+)
+"""A step with one of these may speak of other values of the same names."""
 
 Bindings = tuple[tuple[str, Expression], ...]
 """Names and the closed values that one step gives them, in order."""
@@ -60,8 +68,12 @@ def _joined(same: bool, pairs: list[tuple[Expression, Expression]]) -> list[tupl
 
 def plain_hypothesis(hypothesis: Hypothesis) -> str:
     """A hypothesis for evidence and messages, with where it comes from."""
-    source = "an instance" if hypothesis.step is None else f"step {hypothesis.step}"
-    return f"{hypothesis.variable} = {plain(hypothesis.value)} ({source})"
+    return f"{hypothesis.variable} = {plain(hypothesis.value)} (step {hypothesis.step})"
+
+
+def changes_values(text: str) -> bool:
+    """Whether the step may give names new values in words that are not read."""
+    return not _CHANGE.isdisjoint(re.findall(r"[a-z]+", text.lower()))
 
 
 def known_values(steps: Sequence[Bindings]) -> dict[str, Hypothesis | None]:

@@ -70,13 +70,14 @@ _TOKEN = re.compile(
     | (?P<space>[ \t\r\f\v\u00a0\u2009\u202f~]+)
     | (?P<newline>\n)
     | (?P<degree>\^\s?\{\s?\\circ\s?\}|\^\s?\\circ|\\degree|°)
+    | (?P<environment>\\(?:begin|end)\{[A-Za-z]+\*?\})
     | (?P<command>\\(?:[A-Za-z]+\*?|.|\n))
     | (?P<number>\d+(?:(?:[.,:]|\{,\}|\\,)\d+)*(?:[eE][+-]?\d+(?![\w.]))?|\.\d+)
     | (?P<superscript>[²³])
     | (?P<vulgar>[¼½¾⅓⅔⅛])
     | (?P<word>[^\W\d_]+(?:['’][^\W\d_]+)*)
     | (?P<arrow>=>|->|⇒|→|∴|⟹)
-    | (?P<relation>:=|==|<=|>=|!=|=<|[=≠≈≤≥<>≃≅])
+    | (?P<relation>:=|==|<=|>=|!=|=<(?!<)|[=≠≈≤≥<>≃≅])
     | (?P<ellipsis>\.\.\.+|…|⋯)
     | (?P<power>\*\*|\^)
     | (?P<sign>[-+−–*×·⋅∗∙÷/∕])
@@ -88,6 +89,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_RECURRING = re.compile(r"\.\d*(?:\\overline|\\bar\b|\\dot\b|\(\d)")
 _MATHEMATICAL = re.compile(r"[\\^_=+<>|]|[A-Za-z]\(|\d[A-Za-z]")
 MAX_INLINE_MATH = 400
 
@@ -199,6 +201,10 @@ class _Lexer:
     def _degree(self, match: re.Match[str], _: bool | None) -> None:
         self._emit(Kind.DEGREE, match, "°")
 
+    def _environment(self, match: re.Match[str], _: bool | None) -> None:
+        self._math = match[0].startswith("\\begin")
+        self._emit(Kind.STOP, match)
+
     def _command(self, match: re.Match[str], _: bool | None) -> None:
         name = match[0][1:].rstrip("*")
         if match[0] in _MATH_OPEN:
@@ -216,7 +222,7 @@ class _Lexer:
     def _number(self, match: re.Match[str], _: bool | None) -> None:
         written = match[0].replace("{,}", ",").replace("\\,", ",")
         digits = written.replace(",", "")
-        recurring = self.text[match.end() : match.end() + 2] in (".\\", ".(")
+        recurring = _RECURRING.match(self.text, match.end()) is not None
         padded = len(digits) > 1 and digits[0] == "0" and digits.isdigit()  # `0900`: a time, a code
         if (
             not (recurring or padded)
@@ -238,6 +244,8 @@ class _Lexer:
             self._emit(Kind.WORD, match, word.lower())
         elif len(word) == 1 and word in "xX" and self._between_numbers(match):
             self._emit(Kind.TIMES, match, "*")
+        elif self._text_depth and self.text.startswith(("}(", "}\\left("), match.end()):
+            self._emit(Kind.OPAQUE, match)  # `\\mathrm{Var}(...)`: a function
         elif self._is_name(match, glued_left or glued_right):
             self._emit(Kind.NAME, match)
         else:
@@ -253,7 +261,8 @@ class _Lexer:
             return spaced and (following.isdigit() or after[1:2] in ("$", "(")) and last in (
                 Kind.NUMBER, Kind.CLOSE, Kind.PERCENT, Kind.WORD,
             )  # fmt: skip
-        return before[-1:].isdigit() and after[:1].isdigit() and not self._math
+        hexadecimal = before in ("0", " 0")
+        return before[-1:].isdigit() and after[:1].isdigit() and not self._math and not hexadecimal
 
     def _is_name(self, match: re.Match[str], glued: bool) -> bool:
         word = match[0]
@@ -369,6 +378,8 @@ class _Lexer:
             self._emit(Kind.COMMA, match)
         elif sign == "&":
             return  # alignment in LaTeX
+        elif (sign == "#" and after.isdigit()) or (sign == "." and _RECURRING.match(self.text, match.start())):
+            self._emit(Kind.OPAQUE, match)
         elif sign == ":" and before.isspace():
             self._emit(Kind.OPAQUE, match)  # a ratio
         elif sign in '.;:?!"“”‘’`#•—✓':

@@ -34,6 +34,8 @@ class Reading(StrEnum):
     FACTORIAL_OR_EXCLAMATION = "factorial_or_exclamation"
     PERCENT_SUM = "percent_added_to_number"
     DIVISION_CHAIN = "division_chain"
+    SCIENTIFIC = "scientific_notation"
+    FRACTION_EXPONENT = "fraction_in_exponent"
 
 
 class NotAnExpression(Exception):
@@ -137,7 +139,12 @@ class _Parser:
                 back = self.at
                 operator = Operator.MULTIPLY if self.take().kind is Kind.TIMES else Operator.DIVIDE
                 try:
+                    if self.kind() is Kind.PLUS:
+                        raise NotAnExpression("two operators")
+                    scientific = divided and self._is_power_of_ten()
                     right = self.signed()
+                    if scientific:
+                        self.readings.add(Reading.SCIENTIFIC)  # `6 × 10^4 / 2 × 10^2`
                 except NotAnExpression:
                     self._back_to(back, depth)
                     return left
@@ -157,6 +164,16 @@ class _Parser:
                 return left
             self.count()
             left = Binary(operator, left, right)
+
+    def _glued(self) -> bool:
+        """Whether the token here touches both its neighbours."""
+        if self.at + 1 >= self.end:
+            return False
+        before, here, after = self.tokens[self.at - 1 : self.at + 2]
+        return before.end == here.start and here.end == after.start
+
+    def _is_power_of_ten(self) -> bool:
+        return self.kind() is Kind.NUMBER and self.tokens[self.at].value == 10 and self.kind(1) is Kind.POWER
 
     def _juxtaposed(self) -> bool:
         """Whether the token here continues a product without a sign: `2(3)`, `(2)(3)`, `3\\sqrt{4}`, `2x`."""
@@ -195,6 +212,8 @@ class _Parser:
                 return base
             self.count()
             raised: Expression = Binary(Operator.POWER, base, exponent)
+            if self.kind() is Kind.DIVIDE and self.tokens[self.at - 1].kind is Kind.NUMBER and self._glued():
+                self.readings.add(Reading.FRACTION_EXPONENT)  # `8^1/3`
             return self.suffix(raised)
         return base
 
@@ -368,6 +387,10 @@ class _Parser:
             if glued and top is not None and bottom is not None and 0 < top < bottom:
                 self.at += 3
                 return Binary(Operator.DIVIDE, Number(top, window[0].text), Number(bottom, window[2].text))
+        if kinds[:2] == [Kind.FRACTION, Kind.NUMBER] and len(window[1].text) == 2 and window[1].text.isdigit():
+            self.at += 2
+            top_digit, bottom_digit = (Number(Fraction(int(digit)), digit) for digit in window[1].text)
+            return Binary(Operator.DIVIDE, top_digit, bottom_digit)
         if kinds == [Kind.FRACTION, Kind.OPEN, Kind.NUMBER, Kind.CLOSE, Kind.OPEN, Kind.NUMBER, Kind.CLOSE]:
             top, bottom = window[2].value, window[5].value
             if top is not None and bottom is not None and 0 < top < bottom:

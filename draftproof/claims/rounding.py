@@ -14,6 +14,9 @@ from draftproof.claims.bounds import enclose
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.tree import Claim, Expression, Negate, Number, Relation
 
+MOST_ROUNDED = Fraction(1, 2)
+"""A unit that is more than this share of the value says nothing about it: `1 + 1 ≈ 1000`."""
+
 FLOAT_DIGITS = 15
 """A literal with this many significant digits was printed by a program that computes in binary."""
 
@@ -50,8 +53,8 @@ def _tolerance(literal: Number, shown: Expression, other: Expression, *, loose: 
     if literal.decimals and len(literal.text.replace(".", "").lstrip("0")) >= FLOAT_DIGITS:
         return max(unit, abs(written) / 10**13)
     if loose:
-        return unit * _trailing_zeros(literal)
-    if not literal.decimals or (exact / unit).denominator == 1:
+        unit *= _trailing_zeros(literal)
+    if not (loose or literal.decimals) or (exact / unit).denominator == 1 or unit > abs(exact) * MOST_ROUNDED:
         return None
     return unit if abs(written) < abs(exact) else unit / 2
 

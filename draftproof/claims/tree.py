@@ -92,13 +92,13 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """`variable = value`: stated by an earlier step, or one instance of a claim about every value."""
+    """`variable = value`, computed by an earlier step, or earlier in this one."""
 
     variable: str
     value: Expression
     """Closed: holds no variable."""
-    step: int | None
-    """0-based index of the step that states it; None for an instance of a claim about every value."""
+    step: int
+    """0-based index of the step that states it."""
 
 
 @dataclass(frozen=True, slots=True)

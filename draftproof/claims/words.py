@@ -65,7 +65,7 @@ CHANGES_VALUE = (
         "squared cubed factorial choose mod modulo percent percentage percentages dozen dozens pair pairs"
         " hundred thousand million millions billion billions trillion hundredths thousandths"
         " sin cos tan cot sec csc arcsin arccos arctan sinh cosh log ln lg exp sqrt gcd lcm max min det dim"
-        " pi theta root cube square base over per raised power point negative by"
+        " pi theta tens ones halves sevenths ninths root cube square base over per raised power point negative by"
     )
     | frozenset(FRACTION_WORDS)
     | frozenset(MULTIPLE_WORDS)

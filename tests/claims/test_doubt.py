@@ -29,7 +29,7 @@ from draftproof.claims.extract import extract_claims
         pytest.param("145 / 488 ≈ 0.2969", "loose_approximation", id="loose-approximation"),
         pytest.param("200 / 0.4536 = 441 pounds", "rounded_to_integer", id="nearest-integer"),
         pytest.param("Rate for 20 frogs = 1800/9", "label_not_value", id="a-name-that-ends-in-a-number"),
-        pytest.param("the units digit of 16^17 is 6", "label_not_value", id="digit-of"),
+        pytest.param("the units digit of 16^17 is 6", "argument_of_a_word", id="digit-of"),
         pytest.param("They were 14, 400 / 80 = 180", "split_number", id="split-number"),
         pytest.param("the sum of 3 and 4 + 2 = 9", "joined_to_words_before", id="and-before"),
         pytest.param("on day 1 * 2 = 20", "joined_to_words_before", id="ordinal-before"),

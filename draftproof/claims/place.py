@@ -1,0 +1,58 @@
+"""Where a claim stands: its text, and the tokens around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from draftproof.claims.lexer import Kind, Token
+
+_WORD = re.compile(r"[a-z']+")
+
+
+def words_of(text: str) -> set[str]:
+    return set(_WORD.findall(text.lower()))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a claim stands."""
+
+    text: str
+    problem: str
+    piece: Sequence[Token]
+    first: int
+    right: int
+    stop: int
+    """Indices into `piece`: where the left side and the right side begin, and the end of both."""
+    annotated: bool
+    """Inside `<<...>>`: a calculator's annotation, not prose."""
+    relation_in_words: bool
+
+    @property
+    def begin(self) -> int:
+        """Offset in `text` of the claim's first character."""
+        return self.piece[self.first].start
+
+    @property
+    def end(self) -> int:
+        return self.piece[self.stop - 1].end
+
+    def before(self, most: int) -> list[str]:
+        """The words right before the claim, the nearest last, as far as nothing but words stands there."""
+        found: list[str] = []
+        for token in reversed(self.piece[max(0, self.first - most) : self.first]):
+            if token.kind is not Kind.WORD:
+                break
+            found.insert(0, token.text)
+        return found
+
+    def after(self, most: int) -> list[str]:
+        """The words right after the claim, as far as nothing but words stands there."""
+        found: list[str] = []
+        for token in self.piece[self.stop : self.stop + most]:
+            if token.kind is not Kind.WORD:
+                break
+            found.append(token.text)
+        return found
