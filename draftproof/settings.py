@@ -6,8 +6,10 @@ import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from draftproof.errors import UsageError
 
 
 class Settings(BaseSettings):
@@ -27,5 +29,12 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once. Raises UsageError for a variable with a wrong value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = f"DRAFTPROOF_{str(first['loc'][0]).upper()}"
+        raise UsageError(
+            f"The variable {name} cannot be used: {first['msg']}.", remedy="Correct or unset it."
+        ) from error

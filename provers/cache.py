@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from draftproof.provers.toolchain import is_private
+
 _SCHEMA = "CREATE TABLE IF NOT EXISTS settled (key TEXT PRIMARY KEY, theorem TEXT NOT NULL, seal BLOB NOT NULL)"
 _QUERY_AT_ONCE = 500
 _OPENING_ATTEMPTS = 5
@@ -55,7 +57,7 @@ class ProofCache:
                 OSError, sqlite3.Error
             ):  # a folder that cannot be used costs the file, not the answers
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                if _private(folder):
+                if is_private(folder):
                     self._secret = _secret(folder / "proofs.key")
                     self._file = _opened(folder / "proofs.sqlite")
 
@@ -108,12 +110,6 @@ class ProofCache:
 
     def _seal(self, digest: str, theorem: str) -> bytes:
         return hmac.digest(self._secret, f"{digest} {theorem}".encode(), "sha256")
-
-
-def _private(folder: Path) -> bool:
-    """Whether the folder is ours and nobody else may write to it."""
-    status = folder.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _secret(path: Path) -> bytes:

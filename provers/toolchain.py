@@ -137,6 +137,12 @@ def source_digest(sources: Path = PRELUDE) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def is_private(folder: Path) -> bool:
+    """Whether the folder is ours and nobody else may write to it."""
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
 def compiled_prelude(cache: Path | None = None, *, lean: EmbeddedLean | None = None) -> Prelude:
     """The compiled library, compiled now if the cache has none or if what it has was changed."""
     lean = lean or EmbeddedLean.find()
@@ -149,6 +155,11 @@ def compiled_prelude(cache: Path | None = None, *, lean: EmbeddedLean | None = N
     key = hashlib.sha256(f"{digest} {lean.version}".encode()).hexdigest()[:24]
     root = (cache or cache_folder()) / "lean"
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not is_private(root):
+        raise ProofEnvironmentError(
+            f"others may write to {root}, where the compiled Lean library is kept: it cannot be trusted.",
+            remedy=f"Take their rights away (chmod 700 {root}), or name another folder in DRAFTPROOF_CACHE_DIR.",
+        )
     target = root / key
     with _locked(root / f"{key}.lock"):
         if not _intact(target, {"sources": digest, "lean": lean.version}):

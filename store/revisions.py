@@ -29,17 +29,22 @@ HUMAN = "human@1"
 _KEY = ("trace_digest", "verifier", "granularity", "position", "sample")
 _KEY_AT = tuple(COLUMNS.index(name) for name in _KEY)
 _REVISION = COLUMNS.index("revision")
+_RUN = COLUMNS.index("run")
 _SUPERSEDES = COLUMNS.index("supersedes")
 
 
 def as_retries(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """`rows` with those whose pair ended in an error moved to that pair's next revision."""
+    """`rows` with those whose pair ended in an error moved to that pair's next revision.
+
+    An error that this very run recorded stays: storing a batch again must not make a retry of it.
+    """
     digests = sorted({row[_KEY_AT[0]] for row in rows})
     errored: dict[tuple[object, ...], tuple[int, int]] = {}
     for start in range(0, len(digests), CHUNK):
         query = select(*(verdicts.c[name] for name in _KEY), verdicts.c.revision, verdicts.c.id).where(
             verdicts.c.trace_digest.in_(digests[start : start + CHUNK]),
             verdicts.c.outcome == Outcome.ERROR.value,
+            verdicts.c.run.not_in({row[_RUN] for row in rows}),
             is_current,
         )
         errored.update((tuple(found[:5]), (found[5], found[6])) for found in connection.execute(query))

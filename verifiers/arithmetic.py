@@ -14,6 +14,7 @@ from draftproof.claims.evaluate import BY_BOUNDS, DIVISION_BY_ZERO, Decision, de
 from draftproof.claims.extract import Extraction, Undecided, extract_claims
 from draftproof.claims.hypotheses import plain_hypothesis
 from draftproof.claims.plain import plain, plain_number
+from draftproof.claims.reader import reader_digest
 from draftproof.claims.tree import Claim
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import EquationEvidence, Guarantee, Outcome, Proposition, Verdict
@@ -41,7 +42,7 @@ class ArithmeticVerifier:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        return {}
+        return {"claims": reader_digest()}
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
         signature = identity(self)

@@ -17,6 +17,7 @@ from draftproof.claims.evaluate import Decision, decide
 from draftproof.claims.extract import Extraction, Undecided, extract_claims
 from draftproof.claims.hypotheses import plain_hypothesis
 from draftproof.claims.plain import plain_claim, plain_number
+from draftproof.claims.reader import reader_digest
 from draftproof.claims.tree import Claim
 from draftproof.errors import DisagreementError
 from draftproof.provers.embedded import EmbeddedEnvironment
@@ -36,14 +37,12 @@ MAX_EVIDENCE = 200
 class LeanVerifier:
     """Guarantee *proof*: a verdict rests on theorems that the kernel checked, without any axiom.
 
-    The kernel's processes start with the first check. `workers` and `remember` (the proof cache) change
-    how fast an answer comes and never which.
+    The kernel's process starts with the first check. It is one: a batch runs a verifier on every processor
+    already. Hand over an `environment` to have more of them, or none of the proof cache.
     """
 
     seconds: float = 10.0
     """Wall clock for one claim; a claim that needs longer stays open."""
-    workers: int | None = None
-    remember: bool = True
     environment: ProofEnvironment | None = field(default=None, repr=False, compare=False)
     """Where claims are checked; None for the embedded kernel."""
     extract: Callable[[str, tuple[str, ...], str], Extraction] = field(
@@ -61,7 +60,14 @@ class LeanVerifier:
 
     @cached_property
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"toolchain": self._environment.toolchain, "prelude": self._environment.prelude_digest}
+        facts = {
+            "toolchain": self._environment.toolchain,
+            "prelude": self._environment.prelude_digest,
+            "claims": reader_digest(),
+        }
+        if self.extract is not extract_claims:  # what is read decides what is judged
+            facts["extract"] = f"{self.extract.__module__}.{self.extract.__qualname__}"
+        return facts
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
         """All claims of all subjects go to the kernel in one call."""
@@ -86,7 +92,7 @@ class LeanVerifier:
 
     @cached_property
     def _environment(self) -> ProofEnvironment:
-        return self.environment or EmbeddedEnvironment(workers=self.workers, remember=self.remember)
+        return self.environment or EmbeddedEnvironment(workers=1)
 
     def _finding(self, attempt: _Attempt, result: CheckResult | None) -> _Finding:
         claim = attempt.claim
@@ -160,14 +166,19 @@ class _Finding:
     evidence: LeanEvidence
 
 
+_LIMITS = frozenset(["timeout", "out_of_memory", "recursion_too_deep", "interrupted", "kernel_crashed"])
+"""Reasons that speak of this machine and this moment: another try may settle the claim."""
+
+
 def judge(findings: Sequence[tuple[str, str]]) -> tuple[Outcome, str]:
     """Outcome and reason of a step from status and reason of each of its claims."""
     statuses = {status for status, _ in findings}
     if "refuted" in statuses:
         first = next(reason for status, reason in findings if status == "refuted")
         return Outcome.REJECT, first or "claim_refuted"
-    if "error" in statuses:
-        return Outcome.ERROR, next(reason for status, reason in findings if status == "error") or "error"
+    failed = [reason for status, reason in findings if status == "error" or reason in _LIMITS]
+    if failed:
+        return Outcome.ERROR, failed[0] or "error"
     if statuses == {"proved"}:
         return Outcome.ACCEPT, "all_claims_proved"
     if not statuses:

@@ -190,13 +190,27 @@ class WorkerPool:
                 raise ContractError(f"a worker made {message['ready']} from the names of {expected}")
             worker.ready, self._failed_starts = True, 0
         elif "verdicts" in message:
+            assert worker.task is not None
+            verdicts = [Verdict.model_validate_json(text) for text in message["verdicts"]]
+            if not self._answers(worker.task, verdicts):
+                yield from self._lost(worker, "wrong_answer")
+                return
             task, worker.task = worker.task, None
-            assert task is not None
-            yield Finished(task, [Verdict.model_validate_json(text) for text in message["verdicts"]])
+            yield Finished(task, verdicts)
         elif "disagreement" in message:
             raise DisagreementError(message["disagreement"])
         else:
             raise _refusal(message)
+
+    def _answers(self, task: Task, verdicts: Sequence[Verdict]) -> bool:
+        """Whether these are verdicts of the task's verifier about each of its subjects, and no others."""
+        verifier = self._verifiers[task.verifier]
+        asked = [(item.trace.digest, position) for item in task.items for position in sorted(item.positions)]
+        given = [(verdict.subject.trace_digest, verdict.subject.position) for verdict in verdicts]
+        signed = identity(verifier)
+        return given == asked and all(
+            verdict.verifier == signed and verdict.subject.granularity is verifier.granularity for verdict in verdicts
+        )
 
     def _watch(self) -> Iterator[Finished]:
         """Kill workers that are past their deadline or their memory."""

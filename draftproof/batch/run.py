@@ -14,8 +14,9 @@ from itertools import groupby, islice
 from typing import Any
 
 from draftproof.batch.pool import Limits, WorkerPool
+from draftproof.batch.stopping import Stopping
 from draftproof.batch.task import Item, Task
-from draftproof.errors import DraftproofError
+from draftproof.errors import DraftproofError, UsageError
 from draftproof.registry import create_verifier, listings
 from draftproof.store.records import Conservation, Pair, Run, RunStatus
 from draftproof.store.verdict_store import VerdictStore
@@ -75,23 +76,35 @@ def verify_batch(
     """Judge every step of `traces` by every verifier and store the verdicts as one run.
 
     `workers` is the number of processes; 0, or a verifier that no name re-creates, judges in this
-    process, where a check that hangs cannot be stopped. When this function raises (Ctrl-C
-    included), the run is noted as interrupted or failed, and what was judged is stored.
+    process, where a check that hangs cannot be stopped. Ctrl-C raises KeyboardInterrupt and SIGTERM
+    raises Terminated, both between two pieces of work; whatever is raised, the run is noted as
+    interrupted or failed, and what was judged is stored.
     """
-    run = store.begin_run(command, verifiers=verifiers, settings=settings, inputs=inputs)
-    loop = _Loop(verifiers, store, run.id, retry_errors, observe)
-    try:
-        if workers and all(_has_a_name(verifier) for verifier in verifiers):
-            with WorkerPool(verifiers, workers=workers, limits=limits) as pool:
-                loop.through_pool(traces, pool)
-        else:
-            loop.in_process(traces)
-    except BaseException as reason:
-        _close(loop, store, run.id, reason)
-        raise
-    loop.write()
-    totals = store.finish_run(run.id, counts=loop.counts())
-    return BatchResult(store.run(run.id), tuple(totals), loop.progress)
+    if workers < 0:
+        raise UsageError(f"a batch cannot have {workers} workers.", remedy="Give 0 or more.")
+    if not verifiers:
+        raise UsageError("a batch needs a verifier.", remedy="There are arithmetic and lean, to begin with.")
+    stopping = Stopping()
+
+    def between(progress: Progress) -> None:
+        observe(progress)
+        stopping.check()
+
+    with stopping.heeded():
+        run = store.begin_run(command, verifiers=verifiers, settings=settings, inputs=inputs)
+        loop = _Loop(verifiers, store, run.id, retry_errors, between)
+        try:
+            if workers and all(_has_a_name(verifier) for verifier in verifiers):
+                with WorkerPool(verifiers, workers=workers, limits=limits) as pool:
+                    loop.through_pool(stopping.reading(traces), pool)
+            else:
+                loop.in_process(stopping.reading(traces))
+            loop.write()
+        except BaseException as reason:
+            _close(loop, store, run.id, reason)
+            raise
+        totals = store.finish_run(run.id, counts=loop.counts())
+        return BatchResult(store.run(run.id), tuple(totals), loop.progress)
 
 
 def _close(loop: _Loop, store: VerdictStore, run_id: str, reason: BaseException) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from draftproof.subject import Granularity, step_subjects
 from draftproof.trace import Step, Trace
-from draftproof.verdict import Guarantee, Outcome, Verdict
+from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import Verifier, run_verifier
 
 KNOWN = (
@@ -49,7 +49,12 @@ class _Log:
 
 def run_selftest(verifier: Verifier) -> list[Case]:
     """Judge the known steps. Empty for a verifier that does not prove or compute what steps state."""
-    if verifier.granularity is not Granularity.STEP or verifier.guarantee not in (Guarantee.PROOF, Guarantee.EXACT):
+    judges_arithmetic = (
+        verifier.granularity is Granularity.STEP
+        and verifier.proposition is Proposition.CORRECT
+        and verifier.guarantee in (Guarantee.PROOF, Guarantee.EXACT)
+    )
+    if not judges_arithmetic:
         return []
     subjects = [
         subject

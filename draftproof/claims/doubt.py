@@ -19,10 +19,11 @@ from draftproof.claims.parser import Side
 from draftproof.claims.place import Place, words_of
 from draftproof.claims.special_uses import special_use
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Negate, Number, Operator, Relation
-from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, WEIGHS, unit_size, words
+from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, SUPPOSES, WEIGHS, unit_size, words
 
 _OTHER_MARKS = re.compile(r"\\pmod|\\bmod|\\mod|\\equiv|≡|\\oplus|\d_\{?\d")
 _CUT_NUMBER = re.compile(r"\b\d{1,3},\s\d{3}(?:\D|$)")
+_SENTENCE_END = re.compile(r"[.?!]")
 _AFTERTHOUGHT = 140
 """Characters after an equation within which it may still be denied ("which is impossible")."""
 
@@ -272,13 +273,13 @@ def _in_words(claim: Claim, place: Place) -> str | None:
     found = words_of(sentence)
     if found & DENIES:
         return "denied"
-    if not _is_calculation(claim) and WEIGHS & words_of(text[max(start, begin - 400) : begin]):
+    weighing = SUPPOSES if _is_calculation(claim) else WEIGHS
+    if weighing & words_of(text[max(start, begin - 400) : begin]):
         return "on_trial"
-    following = re.search(r"[.?!]", text[end:])
+    following = _SENTENCE_END.search(text, end)
     if following is not None and following[0] == "?":
         return "asked_not_asserted"
-    whole = f"{place.problem} {text}".lower()
-    if OTHER_ARITHMETIC & words_of(whole) - words_of(claim.text) or _OTHER_MARKS.search(whole):
+    if OTHER_ARITHMETIC & (place.setting.words - words_of(claim.text)) or place.setting.matches(_OTHER_MARKS):
         return "other_arithmetic"
     if found & ROUNDS and ((_divides(claim.left) and isinstance(claim.right, Number)) or _close(claim)):
         return "rounded_in_words"

@@ -33,7 +33,12 @@ from draftproof.trace import Span
 MAX_CHARACTERS = 200_000
 """A longer step is not read at all."""
 
+REMEMBERED_CHARACTERS = 8_000
+
 MAX_CLAIMS = 2_000
+
+MAX_UNREAD = 400
+"""Characters of a piece that was not read, as evidence shows it."""
 
 _MAX_STARTS = 8
 """How many places of a side are tried as its beginning, from the right."""
@@ -60,12 +65,12 @@ def extract_claims(text: str, context: tuple[str, ...] = (), problem: str = "") 
     A claim with variables is among them when earlier steps give each of its variables one value
     and the step goes on by putting numbers in their places: `A - B = 71 - 17` after `A = 71`, `B = -17`.
     """
-    reading = _read(text, problem)
+    reading = _reading(text, problem)
     if not reading.substitutions:
         return reading.extraction
     if changes_values(text):
         return reading.extraction
-    known = known_values([*(_read(step, problem).bindings for step in context), reading.bindings])
+    known = known_values([*(_reading(step, problem).bindings for step in context), reading.bindings])
     under = [claim for open_claim in reading.substitutions if (claim := under_hypotheses(open_claim, known))]
     return Extraction((*reading.extraction.claims, *under), reading.extraction.undecided)
 
@@ -81,7 +86,16 @@ class _Reading:
     """`A = ... = 71`: names and the closed values that this step gives them."""
 
 
+def _reading(text: str, problem: str) -> _Reading:
+    """A step is read by each verifier, and again as context: short ones are remembered."""
+    return _remembered(text, problem) if len(text) <= REMEMBERED_CHARACTERS else _read(text, problem)
+
+
 @lru_cache(maxsize=8192)
+def _remembered(text: str, problem: str) -> _Reading:
+    return _read(text, problem)
+
+
 def _read(text: str, problem: str) -> _Reading:
     if len(text) > MAX_CHARACTERS:
         whole = Span(start=0, end=len(text))
@@ -144,7 +158,7 @@ class _Finder:
                 self._claim(piece, left, relation, right, annotated, computed=computed)
             elif _is_arithmetic(piece[edges[k] + 1 : relation], piece[begin:end]):
                 span = Span(start=piece[edges[k] + 1].start, end=piece[end - 1].end)
-                self.undecided.append(Undecided(span, self.text[span.start : span.end], "not_read"))
+                self._unread(span)
             if right is not None and piece[relation].text == "=" and is_closed(right[1].expression):
                 value = right[1].expression
             if k + 1 < len(at):
@@ -152,6 +166,10 @@ class _Finder:
                 left = right if whole else _ending(piece, begin, end)
         if isinstance(name, Variable) and value is not None and len(at) > 1:
             self.bindings.append((name.name, value))
+
+    def _unread(self, span: Span) -> None:
+        if len(self.undecided) < MAX_CLAIMS:
+            self.undecided.append(Undecided(span, self.text[span.start : span.end][:MAX_UNREAD], "not_read"))
 
     def _claim(
         self,
@@ -190,8 +208,9 @@ class _Finder:
         if identity in self._seen:
             return
         self._seen.add(identity)
-        if len(self.claims) >= MAX_CLAIMS:
-            self.undecided = [*self.undecided[:MAX_CLAIMS], Undecided(span, claim.text, "too_many_claims")]
+        if len(self._seen) > MAX_CLAIMS:
+            if len(self._seen) == MAX_CLAIMS + 1:
+                self.undecided.append(Undecided(span, claim.text, "too_many_claims"))
             return
         if not closed_left:
             self.substitutions.append(claim)

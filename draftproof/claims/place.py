@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from draftproof.claims.lexer import Kind, Token
 
@@ -13,6 +14,25 @@ _WORD = re.compile(r"[a-z']+")
 
 def words_of(text: str) -> set[str]:
     return set(_WORD.findall(text.lower()))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a whole step and its problem say, read once for all of the step's claims."""
+
+    words: frozenset[str]
+    text: str
+    """Problem and step."""
+
+    @classmethod
+    @lru_cache(maxsize=16)
+    def of(cls, problem: str, text: str) -> Setting:
+        whole = f"{problem} {text}"
+        return cls(frozenset(words_of(whole)), whole)
+
+    @lru_cache(maxsize=256)  # noqa: B019 - settings are few and small in number, and end with their step
+    def matches(self, pattern: re.Pattern[str]) -> bool:
+        return pattern.search(self.text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +49,10 @@ class Place:
     annotated: bool
     """Inside `<<...>>`: a calculator's annotation, not prose."""
     relation_in_words: bool
+
+    @property
+    def setting(self) -> Setting:
+        return Setting.of(self.problem, self.text)
 
     @property
     def begin(self) -> int:

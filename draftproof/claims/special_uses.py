@@ -30,7 +30,7 @@ _DEFINES = words("define defined defines definition operation operator denote de
 _OPERATION = re.compile(
     r"(?<![A-Za-z\\])[a-zA-Z]\s*(?:\*|\\cdot|\\times|\\div|\\star|\\circ|\\oplus|·|×|÷|\^|\+|-|/|@|#|\$)\s*[a-zA-Z]\s*\$?\s*="
 )
-_CLOCK = re.compile(r"o'?\s?clock|12-hour|clock face|\bhour hand\b|\d\s?[ap]\.?m\b")
+_CLOCK = re.compile(r"o'?\s?clock|12-hour|clock face|\bhour hand\b|\d\s?[ap]\.?m\b", re.IGNORECASE)
 _FINITE = re.compile(r"\\mathbb\{?\s*[ZF]|\bGF\(|\b[ZF]_\{?\d|characteristic \d")
 _ANGLE = re.compile(r"°|\\circ|degree")
 _LIST_MARK = re.compile(r"(?:^|\n)\s*[-–]\s*$")
@@ -56,7 +56,7 @@ def special_use(claim: Claim, place: Place) -> str | None:
     """Why the false `claim` may be right as it was meant."""
     sentence = place.text[max(0, place.begin - 200) : place.end + 80].lower()
     found = words_of(sentence)
-    whole = f"{place.problem} {place.text}"
+    setting = place.setting
     decision = decide(claim)
     if decision.reason == DIVISION_BY_ZERO and (
         claim.relation is Relation.NOT_EQUAL
@@ -64,11 +64,11 @@ def special_use(claim: Claim, place: Place) -> str | None:
         or not _NOTED_ZERO.isdisjoint(found)
     ):
         return "division_by_zero_noted"
-    if not _DEFINES.isdisjoint(words_of(whole)) and _OPERATION.search(whole):
+    if not _DEFINES.isdisjoint(setting.words) and setting.matches(_OPERATION):
         return "other_arithmetic"
-    if _FINITE.search(whole) or _CLOCK.search(whole.lower()):
+    if setting.matches(_FINITE) or setting.matches(_CLOCK):
         return "other_arithmetic"
-    if _LIST_MARK.search(place.text[: place.begin]):
+    if _LIST_MARK.search(place.text[max(0, place.begin - 12) : place.begin]):
         return "list_mark_or_sign"
     if not _EQUATION_NAMES.isdisjoint(found) and _all_in_brackets(place):
         return "equation_numbers"
@@ -78,7 +78,7 @@ def special_use(claim: Claim, place: Place) -> str | None:
         return "range"
     if _leaves_rest(claim, place):
         return "rest_in_words"
-    if _ANGLE.search(place.text) and _full_turn(claim):
+    if setting.matches(_ANGLE) and _full_turn(claim):
         return "full_turn"
     return None
 

@@ -86,10 +86,10 @@ DENIES = words(
 )
 """In the sentence of an equation or right after it: the equation is denied, not asserted."""
 
-WEIGHS = words(
-    "if suppose supposing assume assuming assumed try trying check checking guess test testing whether verify"
-    " verifying unless would should"
-)
+SUPPOSES = words("whether suppose supposing supposed assume assuming assumed guess unless")
+"""Before an equation in its sentence: it is a supposition, whatever it looks like."""
+
+WEIGHS = SUPPOSES | words("if try trying check checking test testing verify verifying would should")
 """Before an equation in its sentence: it may be on trial."""
 
 ROUNDS = words(

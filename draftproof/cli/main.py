@@ -70,11 +70,11 @@ def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit status and never raises."""
     as_json = "--json" in arguments
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, standalone_mode=False, prog_name="draftproof")
         sys.stdout.flush()
         return int(status or 0)
     except DraftproofError as error:
-        _report(as_json, error.code, error.message, error.remedy)
+        _report(as_json, error.code, " ".join([error.message, *getattr(error, "__notes__", ())]), error.remedy)
         return int(error.exit_status)
     except _CommandLineError as error:
         if as_json:

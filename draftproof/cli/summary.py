@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -139,6 +140,6 @@ def _print_wrong_step(trace: Trace, verdict: StoredVerdict, count: int) -> None:
     screen.print(Text.assemble((f"✗ {name}", "bold red"), f"  step {position}{more}  ", plain(verdict.reason, "dim")))
     if position >= len(trace.steps):
         raise DraftproofError(f"verdict {verdict.id} is about step {position} of a trace that has {len(trace.steps)}")
-    screen.print(Text("    ") + marked(trace.steps[position].text, wrong))
+    screen.print(Padding(marked(trace.steps[position].text, wrong), (0, 0, 0, 4)))
     for evidence in wrong[:SHOWN_EVIDENCE]:
-        screen.print(Text("    → ") + evidence_line(evidence))
+        screen.print(Padding(Text("→ ") + evidence_line(evidence), (0, 0, 0, 4)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from draftproof.cli.options import Json, Limit, Store, store_url
-from draftproof.errors import UsageError
+from draftproof.errors import UnknownNameError, UsageError
 from draftproof.verdict import Guarantee, Outcome
 
 if TYPE_CHECKING:
@@ -113,9 +113,16 @@ def diff(
 ) -> None:
     from itertools import islice
 
+    from draftproof.store.queries import VerdictFilter
     from draftproof.store.verdict_store import VerdictStore
 
     with VerdictStore.open(store_url(store), create=False) as opened:
+        for identity in (a, b) if verifiers else ():
+            if not any(opened.count_verdicts(VerdictFilter(verifier=identity)).values()) or "#" not in identity:
+                raise UnknownNameError(
+                    f"The store holds no verdicts by {identity!r}.",
+                    remedy="Give whole identities, name@version#digest, as runs show prints them.",
+                )
         differences = opened.diff_verifiers(a, b) if verifiers else opened.diff(a, b)
         shown = 0
         for difference in islice(differences, limit):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,6 +91,7 @@ def verify(
     from draftproof.batch.gate import hold_names, parse_gate
     from draftproof.batch.pool import Limits
     from draftproof.batch.run import verify_batch
+    from draftproof.batch.stopping import Terminated
     from draftproof.cli.progress import Bar
     from draftproof.cli.screen import discard, say
     from draftproof.cli.summary import print_json, print_summary
@@ -113,23 +111,22 @@ def verify(
     resume = "draftproof " + shlex.join(sys.argv[1:])
     with VerdictStore.open(store_url(store)) as opened, Bar(files, quiet=json_output) as bar:
         try:
-            with _signals():
-                result = verify_batch(
-                    _traces(files, format, limit, sinks, bar),
-                    verifiers,
-                    opened,
-                    command=resume,
-                    workers=settings().workers if workers is None else workers,
-                    limits=Limits(subject_seconds=timeout),
-                    retry_errors=retry_errors,
-                    settings={"format": format, "limit": limit, "timeout": timeout},
-                    inputs=[_input(file) for file in files],
-                    observe=bar.show,
-                )
-        except (KeyboardInterrupt, _Terminated) as stopped:
+            result = verify_batch(
+                _traces(files, format, limit, sinks, bar),
+                verifiers,
+                opened,
+                command=resume,
+                workers=settings().workers if workers is None else workers,
+                limits=Limits(subject_seconds=timeout),
+                retry_errors=retry_errors,
+                settings={"format": format, "limit": limit, "timeout": timeout},
+                inputs=[_input(file) for file in files],
+                observe=bar.show,
+            )
+        except (KeyboardInterrupt, Terminated) as stopped:
             bar.close()
             say(f"\nStopped; what was judged is stored. To go on: {resume}")
-            status = ExitStatus.TERMINATED if isinstance(stopped, _Terminated) else ExitStatus.INTERRUPTED
+            status = ExitStatus.TERMINATED if isinstance(stopped, Terminated) else ExitStatus.INTERRUPTED
             raise typer.Exit(status) from None
         finally:
             sinks.close()
@@ -230,24 +227,6 @@ class _Sinks:
     def close(self) -> None:
         for sink in self._sinks.values():
             sink.close()
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that a stopped run is noted and resumable."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _list_formats(wanted: bool) -> None:

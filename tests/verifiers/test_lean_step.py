@@ -167,7 +167,7 @@ def test_an_evaluator_that_cannot_say_contradicts_nobody():
 def test_identity_names_library_and_kernel_and_not_how_fast_they_run():
     lean = verifier()
     assert lean.fingerprint == {"toolchain": "Lean of the tests", "prelude": "sha256:1"}
-    assert LeanVerifier(workers=3, remember=False).arguments == LeanVerifier().arguments == {"seconds": 10.0}
+    assert LeanVerifier().arguments == {"seconds": 10.0}
     lean.close()
     assert lean.environment.closed
 
