@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from draftproof.batch.pool import Limits
 from draftproof.batch.run import BatchResult, Progress, verify_batch
-from draftproof.errors import MissingExtraError
+from draftproof.errors import MissingExtraError, UsageError
 from draftproof.importers.reading import read_traces
 from draftproof.registry import parse_verifier
 from draftproof.settings import settings
@@ -35,6 +35,14 @@ class Verification:
     progress: Progress
     store_url: str
 
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{c.verifier.partition('@')[0]}: {c.accepted:,} accepted, {c.rejected:,} rejected, "
+            f"{c.abstained:,} abstained, {c.errored:,} errored"
+            for c in self.conservation
+        )
+        return f"<Verification of {self.progress.traces:,} traces; {counts}; run {self.run.id[:8]}>"
+
     @property
     def verdicts(self) -> list[Verdict]:
         """Every verdict about the run's pairs, in the order of traces, steps and verifiers."""
@@ -42,7 +50,7 @@ class Verification:
 
     def iter_verdicts(self) -> Iterator[Verdict]:
         """The verdicts as a stream, for runs that do not fit in memory."""
-        with VerdictStore.open(self.store_url, create=False) as store:
+        with VerdictStore.open(self.store_url, create=False, read_only=True) as store:
             for row in store.iter_verdicts(VerdictFilter(run=self.run.id), order="subject"):
                 yield row.verdict
 
@@ -54,7 +62,7 @@ class Verification:
             raise MissingExtraError(
                 "to_pandas needs the package 'pandas'.", remedy="Install it: pip install 'draftproof[tables]'."
             ) from error
-        with VerdictStore.open(self.store_url, create=False) as store:
+        with VerdictStore.open(self.store_url, create=False, read_only=True) as store:
             rows = [
                 {
                     "trace": row.trace_id,
@@ -102,9 +110,11 @@ def verify(
 
     What the store already holds is not judged again: calling this twice costs little.
     """
+    if isinstance(verifiers, str):
+        raise UsageError(f"verifiers is a list of names or objects, not the text {verifiers!r}.")
     url = store or settings().store
     made = [parse_verifier(v) if isinstance(v, str) else v for v in verifiers]
-    stream = read_traces(traces, format) if isinstance(traces, str | Path) else traces
+    stream = read_traces(traces, format) if isinstance(traces, str | Path) else _only_traces(traces)
     with VerdictStore.open(url) as opened:
         result: BatchResult = verify_batch(
             stream,
@@ -117,6 +127,16 @@ def verify(
             inputs=[{"name": str(traces)}] if isinstance(traces, str | Path) else [],
         )
     return Verification(result.run, result.conservation, result.progress, url)
+
+
+def _only_traces(given: Iterable[Trace]) -> Iterator[Trace]:
+    for trace in given:
+        if not isinstance(trace, Trace):
+            raise UsageError(
+                f"traces holds a {type(trace).__name__}, not a Trace.",
+                remedy="Give dp.Trace(problem=..., steps=(dp.Step(text=...), ...)), or the path of a file.",
+            )
+        yield trace
 
 
 def _caller() -> str:

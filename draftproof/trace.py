@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from draftproof.canonical import digest
+from draftproof.canonical import digest, short
 
 
 class StepLabel(StrEnum):
@@ -62,7 +62,8 @@ class Trace(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str
+    id: str = ""
+    """A name for people; the first hex digits of the digest where none is given."""
     problem: str
     steps: tuple[Step, ...]
     segmentation: str = "given@1"
@@ -74,6 +75,12 @@ class Trace(BaseModel):
     generator: str | None = None
     source: Source | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_named(self) -> Trace:
+        if not self.id:
+            object.__setattr__(self, "id", short(self.digest))  # frozen from here on
+        return self
 
     @model_validator(mode="after")
     def _labels_match_steps(self) -> Trace:

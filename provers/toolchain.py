@@ -154,7 +154,13 @@ def compiled_prelude(cache: Path | None = None, *, lean: EmbeddedLean | None = N
     digest = source_digest()
     key = hashlib.sha256(f"{digest} {lean.version}".encode()).hexdigest()[:24]
     root = (cache or cache_folder()) / "lean"
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ProofEnvironmentError(
+            f"the folder {root} for the compiled Lean library cannot be made: {error.strerror}.",
+            remedy="Name a folder that can be written in DRAFTPROOF_CACHE_DIR.",
+        ) from error
     if not is_private(root):
         raise ProofEnvironmentError(
             f"others may write to {root}, where the compiled Lean library is kept: it cannot be trusted.",

@@ -19,6 +19,7 @@ import pytest
 
 import draftproof
 from draftproof.claims import doubt as doubts
+from draftproof.claims import special_uses
 from draftproof.claims.parser import Reading
 from draftproof.errors import DraftproofError, ExitStatus
 from draftproof.settings import Settings
@@ -194,10 +195,10 @@ def test_every_field_of_a_verdict_is_documented() -> None:
 
 def test_every_reason_to_doubt_is_documented() -> None:
     page = (DOCS / "explanation" / "what-a-verdict-means.md").read_text(encoding="utf-8")
-    tree = ast.parse(inspect.getsource(doubts))
     returned = {
         constant.value
-        for node in ast.walk(tree)
+        for module in (doubts, special_uses)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Return) and node.value is not None
         for constant in ast.walk(node.value)
         if isinstance(constant, ast.Constant) and re.fullmatch(r"[a-z]+(_[a-z]+)*", str(constant.value))

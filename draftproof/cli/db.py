@@ -23,8 +23,12 @@ def init(store: Store = None) -> None:
 
 @app.command("upgrade", help="Bring the schema of an older store up to date; its rows stay.")
 def upgrade(store: Store = None) -> None:
+    from draftproof.errors import UsageError
+    from draftproof.store.migrations import status as store_status
     from draftproof.store.migrations import upgrade as upgrade_store
 
+    if store_status(store_url(store)).installed is None:
+        raise UsageError("There is no verdict store to upgrade.", remedy="Make one with draftproof db init.")
     status = upgrade_store(store_url(store))
     print(f"schema {status.installed}")
 

@@ -23,9 +23,10 @@ _PLAIN_SECONDS = 10.0
 class Bar:
     """Shows a live bar on a terminal, a line now and then elsewhere, and nothing when `quiet`."""
 
-    def __init__(self, files: Sequence[str], *, quiet: bool) -> None:
+    def __init__(self, files: Sequence[str], *, limit: int | None, quiet: bool) -> None:
         self._readings = {file: Reading() for file in files}
         self._total = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
+        self._limit = limit
         self._quiet = quiet
         self._shown_at = 0.0
         self._live: RichProgress | None = None
@@ -83,6 +84,8 @@ class Bar:
         read = sum(reading.bytes_read for reading in self._readings.values())
         if not total:
             return 0.0
+        if self._limit is not None:
+            read = max(read, total * progress.traces // self._limit)
         judged = progress.judged / progress.planned if progress.planned else 1.0
         return min(1.0, read / total) * judged
 

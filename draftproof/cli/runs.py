@@ -25,7 +25,7 @@ def list_(store: Store = None, limit: Limit = 20, json_output: Json = False) -> 
     from draftproof.cli.screen import one_line, out, plain
     from draftproof.store.verdict_store import VerdictStore
 
-    with VerdictStore.open(store_url(store), create=False) as opened:
+    with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         runs = opened.runs(limit=limit)
     if json_output:
         for run in runs:
@@ -64,7 +64,7 @@ def show(
     from draftproof.cli.summary import conservation_json, conservation_line
     from draftproof.store.verdict_store import VerdictStore
 
-    with VerdictStore.open(store_url(store), create=False) as opened:
+    with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         found = opened.run(run)
         totals = opened.conservation(found.id)
         measures = _against_labels(opened, found) if against_labels else None
@@ -80,7 +80,9 @@ def show(
     for name, value in _provenance(found):
         screen.print(plain(f"{name:>12}  ", "dim") + plain(value))
     for total in totals:
-        screen.print(plain(f"{total.verifier.partition('@')[0]:>12}  ", "dim") + plain(conservation_line(total)))
+        screen.print(
+            plain(f"{total.verifier.partition('@')[0]:>12}  ", "dim") + plain(conservation_line(total)), soft_wrap=True
+        )
     if measures is not None:
         _print_measures(measures)
 
@@ -134,19 +136,20 @@ def _print_measures(measures: dict[str, list[Measure]]) -> None:
     from draftproof.batch.metrics import EXPLANATIONS
     from draftproof.cli.screen import out, plain
 
+    screen = out()
+    if not any(m.of for each in measures.values() for m in each):
+        screen.print("The traces of this run have no step labels to compare with.")
+        return
     for name, each in measures.items():
         table = Table(box=None, padding=(0, 2), header_style="dim", title=plain(name, "bold"), title_justify="left")
-        for column in ("measure", "value", "95 % interval", "of", "what it is"):
-            table.add_column(column, justify="right" if column in ("value", "of") else "left")
+        for column in ("measure", "value", "95 % interval", "of"):
+            table.add_column(column, justify="right" if column in ("value", "of") else "left", no_wrap=True)
         for m in each:
             value = "–" if m.value is None else f"{100 * m.value:.1f} %"
             interval = "–" if m.low is None or m.high is None else f"{100 * m.low:.1f} – {100 * m.high:.1f}"
             of = "" if m.of is None else f"{m.hits:,}/{m.of:,}"
-            table.add_row(
-                plain(m.name, "bold"),
-                plain(value),
-                plain(interval, "dim"),
-                plain(of),
-                plain(EXPLANATIONS[m.name], "dim"),
-            )
-        out().print(table)
+            table.add_row(plain(m.name, "bold"), plain(value), plain(interval, "dim"), plain(of))
+        screen.print(table)
+    screen.print()
+    for name, explanation in EXPLANATIONS.items():
+        screen.print(plain(f"{name}: {explanation}", "dim"), soft_wrap=True)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.padding import Padding
@@ -53,7 +54,7 @@ def print_summary(
     screen.print(_table(result.conservation))
     for total in result.conservation:
         name = total.verifier.partition("@")[0]
-        screen.print(Text.assemble(plain(f"{name}: ", "bold"), conservation_line(total)))
+        screen.print(Text.assemble(plain(f"{name}: ", "bold"), conservation_line(total)), soft_wrap=True)
     wrong = worst_traces(store, result.run.id, SHOWN_TRACES)
     if wrong:
         screen.print()
@@ -67,9 +68,14 @@ def print_summary(
     screen.print()
     screen.print(Text("Look further", style="bold"))
     if wrong:
-        screen.print(plain(f"  draftproof verdicts show {wrong[0][0].digest[7:19]}{store_argument}"))
-        screen.print(plain(f"  draftproof verdicts query --run {result.run.id[:8]} --outcome reject{store_argument}"))
-    screen.print(plain(f"  draftproof runs show {result.run.id[:8]} --against-labels{store_argument}"))
+        screen.print(plain(f"  draftproof verdicts show {wrong[0][0].digest[7:19]}{store_argument}"), soft_wrap=True)
+        screen.print(
+            plain(f"  draftproof verdicts query --run {result.run.id[:8]} --outcome reject{store_argument}"),
+            soft_wrap=True,
+        )
+    labelled = any(trace.step_labels for trace in islice(store.run_traces(result.run.id), 200))
+    against = " --against-labels" if labelled else ""
+    screen.print(plain(f"  draftproof runs show {result.run.id[:8]}{against}{store_argument}"), soft_wrap=True)
 
 
 def worst_traces(store: VerdictStore, run_id: str, most: int) -> list[tuple[Trace, StoredVerdict, int]]:

@@ -17,6 +17,8 @@ from draftproof.verdict import EquationEvidence, ErrorEvidence, Evidence, LeanEv
 
 _WORST_FIRST = (Outcome.REJECT, Outcome.ERROR, Outcome.ACCEPT, Outcome.ABSTAIN)
 MAX_EVIDENCE = 6
+MAX_VALUE = 40
+"""Characters of a value; the store holds more."""
 
 
 def trace_view(trace: Trace, verdicts: Iterable[StoredVerdict]) -> RenderableType:
@@ -95,6 +97,14 @@ def evidence_line(evidence: Evidence) -> Text:
             return plain(one_line(evidence.model_dump_json(exclude={"kind"}), 160))
 
 
+def _shown(value: str | None) -> str:
+    """` = 24`, ` ≈ 1.414`, or the beginning of a value that is too long to read; the store has all of it."""
+    if value is None:
+        return " not computed"
+    sign = "" if value.startswith("≈") else "= "
+    return f" {sign}{one_line(value, MAX_VALUE)}"
+
+
 def _equation(evidence: EquationEvidence) -> Text:
     claim = one_line(evidence.text, 100)
     if evidence.holds is None:
@@ -102,7 +112,7 @@ def _equation(evidence: EquationEvidence) -> Text:
     colour = "green" if evidence.holds else "red"
     line = Text.assemble(plain(claim, colour))
     if not evidence.holds:
-        values = f"   left side = {evidence.left_value}, right side = {evidence.right_value}"
+        values = f"   left side{_shown(evidence.left_value)}, right side{_shown(evidence.right_value)}"
         line.append_text(plain(values, "bold"))
     if evidence.tolerance is not None:
         line.append_text(plain(f"   (within {evidence.tolerance})", "dim"))

@@ -65,7 +65,7 @@ def query(
     where = _filter(
         run, trace, verifier, outcome, reason, guarantee, since, until, generator, source, label_mismatch, history
     )
-    with VerdictStore.open(store_url(store), create=False) as opened:
+    with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         rows = opened.iter_verdicts(where, limit=limit)
         if json_output:
             write_jsonl(rows, sys.stdout)
@@ -91,7 +91,7 @@ def show(
     from draftproof.store.queries import VerdictFilter
     from draftproof.store.verdict_store import VerdictStore
 
-    with VerdictStore.open(store_url(store), create=False) as opened:
+    with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         stored = opened.get_trace(trace)
         where = VerdictFilter(run=run, trace=stored.digest, verifier=verifier, history=history)
         rows = list(opened.iter_verdicts(where, order="subject"))
@@ -116,7 +116,7 @@ def diff(
     from draftproof.store.queries import VerdictFilter
     from draftproof.store.verdict_store import VerdictStore
 
-    with VerdictStore.open(store_url(store), create=False) as opened:
+    with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         for identity in (a, b) if verifiers else ():
             if not any(opened.count_verdicts(VerdictFilter(verifier=identity)).values()) or "#" not in identity:
                 raise UnknownNameError(
@@ -179,7 +179,7 @@ def export(
     where = _filter(
         run, trace, verifier, outcome, reason, guarantee, since, until, generator, source, label_mismatch, history
     )
-    with VerdictStore.open(store_url(store), create=False) as opened:
+    with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         rows = opened.iter_verdicts(where, limit=limit)
         if str(output) != "-":
             count = export_verdicts(rows, output, chosen)  # type: ignore[arg-type]  # checked above

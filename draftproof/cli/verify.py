@@ -95,6 +95,7 @@ def verify(
     from draftproof.cli.progress import Bar
     from draftproof.cli.screen import discard, say
     from draftproof.cli.summary import print_json, print_summary
+    from draftproof.importers.registry import parse_format
     from draftproof.importers.streams import check_file
     from draftproof.registry import parse_verifier
     from draftproof.settings import settings
@@ -105,11 +106,12 @@ def verify(
         raise UsageError("--timeout takes a number of seconds.")
     verifiers = [parse_verifier(text) for text in verifier] if verifier else default_verifiers()
     hold_names(gates, verifiers)
+    parse_format(format)
     for file in files:
         check_file(file)
     sinks = _Sinks(files, rejects)
     resume = "draftproof " + shlex.join(sys.argv[1:])
-    with VerdictStore.open(store_url(store)) as opened, Bar(files, quiet=json_output) as bar:
+    with VerdictStore.open(store_url(store)) as opened, Bar(files, limit=limit, quiet=json_output) as bar:
         try:
             result = verify_batch(
                 _traces(files, format, limit, sinks, bar),
@@ -236,5 +238,5 @@ def _list_formats(wanted: bool) -> None:
 
     for each in formats():
         options = f" (options: {', '.join(each.options)})" if each.options else ""
-        print(f"{each.name:14} {each.summary}{options}")
+        print(f"{each.name:18} {each.summary}{options}")
     raise typer.Exit
