@@ -31,6 +31,7 @@ demo: .venv/demo.stamp ## Verify bundled solutions of real models; ends with a w
 	@echo
 	@$(PY) -m draftproof verdicts show gsm8k-2 --store $(DEMO_STORE)
 	@$(PY) -m draftproof verdicts query --trace gsm8k-2 --outcome reject --store $(DEMO_STORE)
+	@echo "The command draftproof is .venv/bin/draftproof here."
 
 test: .venv/dev.stamp ## Run the tests against the installed wheel.
 	@$(PY) .ci/is_wheel.py
@@ -55,7 +56,7 @@ bench: .venv/dev.stamp ## Run every benchmark; JSON lines go to benchmarks/resul
 		name=$$(basename "$$each" .py); result=benchmarks/results/$${name#bench_}.jsonl; echo "$$each"; \
 		if $(PY) "$$each" > "$$result.part"; then mv "$$result.part" "$$result"; cat "$$result"; \
 		else rm -f "$$result.part"; status=1; fi; \
-	done; exit $$status
+	done; $(PY) benchmarks/make_readme.py; exit $$status
 
 docs: .venv/dev.stamp ## Write anew what the docs take from the program: the command reference and the picture.
 	@$(PY) docs/make_cli_reference.py

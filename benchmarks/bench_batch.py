@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH a script's folder is not on the path
 from bench_accuracy import naive_false
 
 from draftproof.importers.reading import read_traces

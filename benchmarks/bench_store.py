@@ -31,7 +31,6 @@ from typing import Any
 
 from sqlalchemy import create_engine, make_url
 
-import draftproof
 from draftproof.store.export import export_verdicts
 from draftproof.store.queries import VerdictFilter
 from draftproof.store.records import Run
@@ -44,7 +43,7 @@ from draftproof.verdict import Outcome, Verdict
 
 STEPS = 8
 PLANNED_AT_ONCE = 256
-_ROOT = Path(draftproof.__file__).parent.parent
+_ROOT = Path(__file__).resolve().parent.parent
 
 NewDatabase = Callable[[], str]
 

@@ -254,3 +254,8 @@ def test_the_plug_in_of_the_guide_works_from_the_command_line(workplace: Path) -
     done = in_shell(f"export PYTHONPATH='{package}'; draftproof verify one.jsonl -v 'trails-off:mark=…' --workers 1")
     assert done.returncode == 0, done.stderr
     assert "trails-off: 2 subjects = 0 accepted + 1 rejected + 1 abstained" in done.stdout
+
+
+def test_figures_are_what_the_results_say() -> None:
+    script = DOCS.parent / "benchmarks" / "make_readme.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
