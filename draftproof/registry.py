@@ -131,7 +131,7 @@ def _hold_protocol(listing: Listing, verifier: object) -> None:
 
 def parameters(factory: Callable[..., Any]) -> list[str]:
     """Names of the arguments that a factory takes, less what identifies the verifier itself."""
-    fixed = {"name", "version", "granularity", "proposition", "guarantee"}
+    fixed = {"name", "version", "granularity", "proposition", "guarantee", "environment", "extract"}
     return [name for name in inspect.signature(factory).parameters if name not in fixed]
 
 

@@ -207,3 +207,36 @@ def test_a_name_that_nobody_has_is_refused_before_the_store_is_made(tmp_path: Pa
     with pytest.raises(UnknownNameError, match="arithmetic"):
         dp.verify(TRACES, ["aritmetic"], f"sqlite:///{tmp_path / 'x.db'}")
     assert not (tmp_path / "x.db").exists()
+
+
+def test_a_negative_number_of_workers_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(dp.DraftproofError, match="-1 workers"):
+        dp.verify(
+            [dp.Trace(problem="p", steps=(dp.Step(text="1 + 1 = 2"),))], ["arithmetic"], f"{tmp_path}/v.db", workers=-1
+        )
+
+
+@pytest.mark.parametrize(
+    ("traces", "verifiers", "says"),
+    [
+        pytest.param(["a text"], ["arithmetic"], "not a Trace", id="texts-for-traces"),
+        pytest.param([], "arithmetic", "a list of names", id="a-text-for-a-list"),
+        pytest.param([], [], "needs a verifier", id="no-verifier"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path: Path, traces: list[Any], verifiers: Any, says: str) -> None:
+    with pytest.raises(dp.DraftproofError, match=says):
+        dp.verify(traces, verifiers, f"{tmp_path}/v.db", workers=0)
+
+
+def test_a_result_shows_its_counts(tmp_path: Path) -> None:
+    trace = dp.Trace(problem="p", steps=(dp.Step(text="1 + 1 = 3"),))
+    result = dp.verify([trace], ["arithmetic"], f"{tmp_path}/v.db", workers=0)
+    assert "1 traces; arithmetic: 0 accepted, 1 rejected" in repr(result)
+
+
+def test_a_trace_without_a_name_is_named_by_its_content() -> None:
+    steps = (dp.Step(text="1 + 1 = 2"),)
+    first, again, other = (dp.Trace(problem=p, steps=steps) for p in ("p", "p", "q"))
+    assert first.id == again.id != other.id
+    assert first.digest.startswith(f"sha256:{first.id}")

@@ -24,6 +24,7 @@ from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROU
 _OTHER_MARKS = re.compile(r"\\pmod|\\bmod|\\mod|\\equiv|≡|\\oplus|\d_\{?\d")
 _CUT_NUMBER = re.compile(r"\b\d{1,3},\s\d{3}(?:\D|$)")
 _SENTENCE_END = re.compile(r"[.?!]")
+_UNEQUAL = re.compile(r"≠|\\neq?\b|!=")
 _AFTERTHOUGHT = 140
 """Characters after an equation within which it may still be denied ("which is impossible")."""
 
@@ -271,7 +272,7 @@ def _in_words(claim: Claim, place: Place) -> str | None:
     start = max(text.rfind(stop, 0, begin) for stop in (". ", "\n", "? ", "! ")) + 1
     sentence = text[max(start, begin - 400) : min(len(text), end + _AFTERTHOUGHT)].lower()
     found = words_of(sentence)
-    if found & DENIES:
+    if found & DENIES or (claim.relation is not Relation.NOT_EQUAL and _UNEQUAL.search(text, begin, end + 60)):
         return "denied"
     weighing = SUPPOSES if _is_calculation(claim) else WEIGHS
     if weighing & words_of(text[max(start, begin - 400) : begin]):

@@ -99,7 +99,24 @@ def print_json(
     store: VerdictStore, result: BatchResult, rejects: Mapping[str, int], tripped: Sequence[str], store_argument: str
 ) -> None:
     """The summary for machines: one object."""
-    print(json.dumps(as_json(result) | {"rejects": dict(rejects), "gates_met": list(tripped), "store": store.name}))
+    more = {
+        "rejects": dict(rejects),
+        "gates_met": list(tripped),
+        "store": store.name,
+        "first_wrong_steps": [_wrong_step_json(*found) for found in worst_traces(store, result.run.id, SHOWN_TRACES)],
+    }
+    print(json.dumps(as_json(result) | more))
+
+
+def _wrong_step_json(trace: Trace, verdict: StoredVerdict, count: int) -> dict[str, Any]:
+    return {
+        "trace": trace.id,
+        "trace_digest": trace.digest,
+        "position": verdict.subject.position,
+        "verifier": verdict.verifier,
+        "rejected_steps": count,
+        "evidence": [evidence.model_dump(mode="json") for evidence in wrong_evidence(verdict)[:SHOWN_EVIDENCE]],
+    }
 
 
 def as_json(result: BatchResult) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from draftproof.verdict import Guarantee, Outcome
 if TYPE_CHECKING:
     from draftproof.store.queries import VerdictFilter
     from draftproof.store.records import Difference, StoredVerdict
+    from draftproof.store.verdict_store import VerdictStore
 
 app = typer.Typer(no_args_is_help=True, help="Query, show, compare, override and export stored verdicts.")
 
@@ -127,10 +128,12 @@ def diff(
         shown = 0
         for difference in islice(differences, limit):
             shown += 1
+            name = _trace_name(opened, difference.subject.trace_digest)
             if json_output:
-                print(json.dumps(dataclasses.asdict(difference) | {"subject": difference.subject.model_dump()}))
+                subject = difference.subject.model_dump() | {"trace_id": name}
+                print(json.dumps(dataclasses.asdict(difference) | {"subject": subject}))
             else:
-                print(_difference_line(difference))
+                print(_difference_line(difference, name))
     print(f"{shown:,} differences", file=sys.stderr)
 
 
@@ -173,6 +176,8 @@ def export(
     from draftproof.store.export import export_verdicts, write_csv, write_jsonl
     from draftproof.store.verdict_store import VerdictStore
 
+    if str(output) != "-" and not output.absolute().parent.is_dir():
+        raise UsageError(f"There is no folder {output.absolute().parent} to write {output.name} to.")
     chosen = format or output.suffix.lstrip(".") or "jsonl"
     if chosen not in ("jsonl", "csv", "parquet"):
         raise UsageError(f"There is no export format {chosen!r}.", remedy="There are jsonl, csv and parquet.")
@@ -247,7 +252,15 @@ def _print_rows(rows: list[StoredVerdict]) -> int:
     return len(rows)
 
 
-def _difference_line(difference: Difference) -> str:
+def _trace_name(store: VerdictStore, digest: str) -> str:
+    """The trace's id; the start of its digest for a trace that only verdicts speak of."""
+    try:
+        return store.get_trace(digest).trace.id
+    except UnknownNameError:
+        return digest[7:19]
+
+
+def _difference_line(difference: Difference, name: str) -> str:
     from draftproof.cli.screen import visible
 
     key = difference.subject
@@ -255,4 +268,4 @@ def _difference_line(difference: Difference) -> str:
         f"{side.verifier.partition('#')[0]} {side.outcome.value} ({side.reason})" if side else "–"
         for side in (difference.a, difference.b)
     ]
-    return visible(f"{key.trace_digest[7:19]} {key.granularity.value} {key.position}: {sides[0]}  |  {sides[1]}")
+    return visible(f"{name} {key.granularity.value} {key.position}: {sides[0]}  |  {sides[1]}")

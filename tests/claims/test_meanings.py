@@ -129,3 +129,13 @@ def test_values_of_names_are_not_assumed_to_last(context: tuple[str, ...], text:
 )
 def test_a_plain_falsehood_is_still_rejected(text: str) -> None:
     assert outcome(text) is Outcome.REJECT
+
+
+def test_verifiers_say_which_reader_they_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    from draftproof.claims.reader import reader_digest
+    from draftproof.verifier import identity
+
+    before = identity(ArithmeticVerifier())
+    assert ArithmeticVerifier().fingerprint == {"claims": reader_digest()}
+    monkeypatch.setattr("draftproof.verifiers.arithmetic.reader_digest", lambda: "another")
+    assert identity(ArithmeticVerifier()) != before

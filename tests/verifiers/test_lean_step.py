@@ -9,6 +9,7 @@ from fractions import Fraction
 import pytest
 
 from draftproof.claims.extract import Extraction, Undecided
+from draftproof.claims.reader import reader_digest
 from draftproof.claims.tree import Binary, Claim, Hypothesis, Number, Operator, Relation, Variable
 from draftproof.errors import DisagreementError
 from draftproof.provers.embedded import EmbeddedEnvironment
@@ -115,7 +116,8 @@ def test_outcome_of_a_step(text, outcome, score, reason):
         ([("proved", ""), ("error", "kernel_crashed")], Outcome.ERROR, "kernel_crashed"),
         ([("error", "")], Outcome.ERROR, "error"),
         ([("error", "x"), ("refuted", "")], Outcome.REJECT, "claim_refuted"),
-        ([("proved", ""), ("unknown", "timeout")], Outcome.ABSTAIN, "unknown"),
+        ([("proved", ""), ("unknown", "timeout")], Outcome.ERROR, "timeout"),
+        ([("proved", ""), ("unknown", "undecided")], Outcome.ABSTAIN, "unknown"),
         ([("unknown", ""), ("vacuous", "")], Outcome.ABSTAIN, "vacuous_hypotheses"),
     ],
 )
@@ -166,7 +168,12 @@ def test_an_evaluator_that_cannot_say_contradicts_nobody():
 
 def test_identity_names_library_and_kernel_and_not_how_fast_they_run():
     lean = verifier()
-    assert lean.fingerprint == {"toolchain": "Lean of the tests", "prelude": "sha256:1"}
+    assert lean.fingerprint == {
+        "toolchain": "Lean of the tests",
+        "prelude": "sha256:1",
+        "claims": reader_digest(),
+        "extract": f"{__name__}.extract",
+    }
     assert LeanVerifier().arguments == {"seconds": 10.0}
     lean.close()
     assert lean.environment.closed
