@@ -30,28 +30,29 @@ _KEY = ("trace_digest", "verifier", "granularity", "position", "sample")
 _KEY_AT = tuple(COLUMNS.index(name) for name in _KEY)
 _REVISION = COLUMNS.index("revision")
 _RUN = COLUMNS.index("run")
+_OUTCOME = COLUMNS.index("outcome")
 _SUPERSEDES = COLUMNS.index("supersedes")
 
 
 def as_retries(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """`rows` with those whose pair ended in an error moved to that pair's next revision.
 
-    An error that this very run recorded stays: storing a batch again must not make a retry of it.
+    An error that follows an error of the same run stays where it is, a duplicate: storing a batch
+    again must not make a retry of it.
     """
     digests = sorted({row[_KEY_AT[0]] for row in rows})
-    errored: dict[tuple[object, ...], tuple[int, int]] = {}
+    errored: dict[tuple[object, ...], tuple[int, int, int]] = {}
     for start in range(0, len(digests), CHUNK):
-        query = select(*(verdicts.c[name] for name in _KEY), verdicts.c.revision, verdicts.c.id).where(
+        query = select(*(verdicts.c[name] for name in _KEY), verdicts.c.revision, verdicts.c.id, verdicts.c.run).where(
             verdicts.c.trace_digest.in_(digests[start : start + CHUNK]),
             verdicts.c.outcome == Outcome.ERROR.value,
-            verdicts.c.run.not_in({row[_RUN] for row in rows}),
             is_current,
         )
-        errored.update((tuple(found[:5]), (found[5], found[6])) for found in connection.execute(query))
+        errored.update((tuple(found[:5]), (found[5], found[6], found[7])) for found in connection.execute(query))
     moved = []
     for row in rows:
         before = errored.get(tuple(row[at] for at in _KEY_AT))
-        if before is not None:
+        if before is not None and not (row[_OUTCOME] == Outcome.ERROR.value and row[_RUN] == before[2]):
             changed = list(row)
             changed[_REVISION], changed[_SUPERSEDES] = before[0] + 1, before[1]
             row = tuple(changed)

@@ -294,3 +294,13 @@ def test_importing_the_store_imports_no_driver_and_no_table_library() -> None:
         "print(sorted({'pandas', 'pyarrow', 'psycopg', 'alembic', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_an_error_stored_twice_by_one_run_is_one_error(store: VerdictStore, run: Run) -> None:
+    """As when a batch is stored again because nobody knows whether its commit arrived."""
+    error = made_verdict(step_pair(TRACES[0]), Outcome.ERROR)
+    assert store.add([error], run.id, retry_errors=True).inserted == 1
+    again = store.add([error], run.id, retry_errors=True)
+    assert (again.inserted, again.duplicates) == (0, 1)
+    later = store.begin_run("again", verifiers=[ARITHMETIC])
+    assert store.add([error], later.id, retry_errors=True).inserted == 1
