@@ -20,7 +20,7 @@ import pytest
 import draftproof
 from draftproof.claims import doubt as doubts
 from draftproof.claims import special_uses
-from draftproof.claims.parser import Reading
+from draftproof.claims.side import Reading
 from draftproof.errors import DraftproofError, ExitStatus
 from draftproof.settings import Settings
 from draftproof.verdict import Evidence, Verdict

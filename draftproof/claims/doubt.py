@@ -15,8 +15,8 @@ from fractions import Fraction
 from draftproof.claims.bounds import enclose
 from draftproof.claims.evaluate import Undefined, evaluate
 from draftproof.claims.lexer import Kind, Token
-from draftproof.claims.parser import Side
 from draftproof.claims.place import Place, words_of
+from draftproof.claims.side import Side
 from draftproof.claims.special_uses import special_use
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Negate, Number, Operator, Relation
 from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, SUPPOSES, WEIGHS, unit_size, words

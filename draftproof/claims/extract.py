@@ -21,10 +21,11 @@ from draftproof.claims.doubt import doubt
 from draftproof.claims.evaluate import decide
 from draftproof.claims.hypotheses import changes_values, is_closed, is_substitution, known_values, under_hypotheses
 from draftproof.claims.lexer import Kind, Token, lex
-from draftproof.claims.parser import NotAnExpression, Side, parse
+from draftproof.claims.parser import parse
 from draftproof.claims.phrases import in_signs
 from draftproof.claims.place import Place
 from draftproof.claims.rounding import with_tolerance
+from draftproof.claims.side import NotAnExpression, Side
 from draftproof.claims.special_uses import another_meaning
 from draftproof.claims.tree import Binary, Claim, Expression, Number, Operator, Relation, Variable
 from draftproof.claims.words import CHANGES_VALUE, LEADS_TO_SIGN

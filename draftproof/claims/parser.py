@@ -8,11 +8,10 @@ as readings, so that an equation is never called false on the strength of a doub
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from fractions import Fraction
 
 from draftproof.claims.lexer import Kind, Token
+from draftproof.claims.side import NotAnExpression, Reading, Side, TooLong
 from draftproof.claims.tree import Apply, Binary, Expression, Function, Negate, Number, Operator, Variable
 from draftproof.claims.words import CHANGES_VALUE, ENDS_PHRASE, unit_size
 
@@ -23,43 +22,6 @@ MAX_OPERATORS = 200
 
 MAX_UNIT_WORDS = 5
 MAX_ASIDE_WORDS = 8
-
-
-class Reading(StrEnum):
-    """Why an expression might mean something else than it was read as."""
-
-    MIXED_NUMBER = "mixed_number"
-    IMPLICIT_PRODUCT = "implicit_product_after_division"
-    SIGNED_POWER = "signed_power"
-    FACTORIAL_OR_EXCLAMATION = "factorial_or_exclamation"
-    PERCENT_SUM = "percent_added_to_number"
-    DIVISION_CHAIN = "division_chain"
-    SCIENTIFIC = "scientific_notation"
-    FRACTION_EXPONENT = "fraction_in_exponent"
-
-
-class NotAnExpression(Exception):
-    """The tokens at this place do not begin an expression."""
-
-
-class TooLong(Exception):
-    """The expression goes on beyond what is read; unlike NotAnExpression, no shorter one is tried."""
-
-
-@dataclass(slots=True)
-class Side:
-    """What one parse found."""
-
-    expression: Expression
-    stop: int
-    """Index of the first token that was not read."""
-    readings: set[Reading] = field(default_factory=set)
-    units: set[tuple[str, str]] = field(default_factory=set)
-    """(dimension, size) of every unit that comes in several sizes."""
-    is_percent: bool = False
-    """The whole side is a literal with a percent sign."""
-    operators: int = 0
-    named_units: int = 0
 
 
 def parse(tokens: Sequence[Token], start: int, end: int) -> Side:

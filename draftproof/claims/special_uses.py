@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from draftproof.claims.evaluate import DIVISION_BY_ZERO, Undefined, decide, evaluate
 from draftproof.claims.lexer import Kind
-from draftproof.claims.parser import Reading, Side
 from draftproof.claims.place import Place, words_of
+from draftproof.claims.side import Reading, Side
 from draftproof.claims.tree import Binary, Claim, Expression, Number, Operator, Relation
 from draftproof.claims.words import words
 
