@@ -7,6 +7,10 @@
     ├── InputError                 (ValueError)       3   a file or a line of it cannot be read
     ├── ContractError              (TypeError)        1   a verifier broke its protocol
     │   └── DisagreementError                         1   two exact verifiers contradict each other
+    ├── ModelError                 (RuntimeError)     3   a language model cannot be loaded or go on
+    │   ├── ContextLengthError     (ValueError)       3   more tokens than the model's context holds
+    │   ├── NumericalError         (ArithmeticError)  3   logits that are not numbers
+    │   └── OutOfMemoryError       (MemoryError)      3   the model, its cache or a pass does not fit
     ├── ProofEnvironmentError      (RuntimeError)     1   the Lean backend cannot start or be built
     └── StoreError                 (RuntimeError)     6   the verdict store cannot be used
         ├── StoreUnreachableError                     6   no connection, no permission, disk full
@@ -78,6 +82,23 @@ class ContractError(DraftproofError, TypeError):
 
 class DisagreementError(ContractError):
     code = "disagreement"
+
+
+class ModelError(DraftproofError, RuntimeError):
+    code = "model"
+    exit_status = ExitStatus.ITEMS_FAILED
+
+
+class ContextLengthError(ModelError, ValueError):
+    code = "context_length"
+
+
+class NumericalError(ModelError, ArithmeticError):
+    code = "numerical"
+
+
+class OutOfMemoryError(ModelError, MemoryError):
+    code = "out_of_memory"
 
 
 class ProofEnvironmentError(DraftproofError, RuntimeError):

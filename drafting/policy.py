@@ -1,0 +1,39 @@
+"""The length policy: how much to draft. Not drafting is always a legal answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from draftproof.drafting.drafter import DrafterSpec, StepSignal
+from draftproof.drafting.pass_costs import PassCosts
+from draftproof.drafting.rounds import RowRound
+
+
+@runtime_checkable
+class Policy(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def bind(self, costs: PassCosts | None, drafter: DrafterSpec) -> None:
+        """Once per engine. `costs` are measured at start-up, for a policy that declares `needs_costs`."""
+        ...
+
+    @property
+    def needs_costs(self) -> bool: ...
+
+    def budgets(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """Most nodes for each row this round; 0: decode one token plainly."""
+        ...
+
+    def go_on(self, signal: StepSignal) -> bool:
+        """Whether to draft one more token after this one; asked by drafters that draft token by token."""
+        ...
+
+    def observe(self, rounds: Sequence[RowRound]) -> None:
+        """What happened: one record for each row of the round."""
+        ...
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """The rows are done."""
+        ...

@@ -1,0 +1,43 @@
+"""Sampling: how the target's logits become the distribution that is decoded from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from draftproof.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The processors of one row, in the order they are applied: repetition penalty, temperature, top-k, top-p.
+
+    Losslessness is relative to the distribution after all of them, for drafted and plain decoding alike.
+    """
+
+    temperature: float = 0.0
+    """0 is greedy decoding: the arg-max, ties to the lowest id."""
+    top_k: int = 0
+    """Keep tokens whose logit reaches the k-th largest (ties at the k-th value are kept); 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of most probable tokens whose mass, within the top-k, reaches p; ties are kept."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens already in the prompt or the output are divided by it when positive, else multiplied
+    (Keskar et al., arXiv 1909.05858, section 4.1)."""
+    seed: int = 0
+    """Key of the row's random streams: equal seeds give equal text, whatever is drafted or batched."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature is {self.temperature}, it must be 0 (greedy) or positive and finite.")
+        if self.top_k < 0:
+            raise UsageError(f"top_k is {self.top_k}, it must be 0 (off) or positive.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise UsageError(f"top_p is {self.top_p}, it must be above 0 and at most 1 (off).")
+        if not 0.0 < self.repetition_penalty < float("inf"):
+            raise UsageError(f"repetition_penalty is {self.repetition_penalty}, it must be positive and finite.")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed is {self.seed}, it must be in 0 … 2^63 - 1.")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
