@@ -46,6 +46,8 @@ class DrafterSpec:
     """Most nodes `propose` may return for a row."""
     max_depth: int = 8
     law: Law = "match"
+    stepwise: bool = False
+    """Drafts token by token, at a cost for each: a smaller budget is a cheaper draft, and the policy sets it before."""
 
 
 @dataclass(frozen=True)

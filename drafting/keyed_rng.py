@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-import torch
 from torch import Tensor
 
-from draftproof.kernels.philox import exponentials, uniforms
+from draftproof.kernels.philox import exponential_row, exponentials, word
 
 
 class Purpose(IntEnum):
@@ -33,8 +32,12 @@ class KeyedRng:
 
     def uniform(self, purpose: Purpose, position: int, lane: int = 0) -> float:
         """One number in the open interval (0, 1)."""
-        return float(uniforms(self.seed, int(purpose), position, lane, torch.zeros(1, dtype=torch.int64))[0])
+        return ((word(self.seed, int(purpose), position, lane) >> 9) + 0.5) * 2.0**-23
 
     def exponentials(self, purpose: Purpose, position: int, ids: Tensor, lane: int = 0) -> Tensor:
         """Standard exponential draws, float32, one for each token id: `argmin(E_v / p_v)` is a draw from p."""
         return exponentials(self.seed, int(purpose), position, lane, ids)
+
+    def exponential_row(self, purpose: Purpose, position: int, count: int, lane: int = 0) -> Tensor:
+        """The same for ids 0 … count - 1, [count] on the CPU, in a fraction of the time."""
+        return exponential_row(self.seed, int(purpose), position, lane, count)

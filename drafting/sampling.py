@@ -41,3 +41,7 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0.0
+
+
+GREEDY = Sampling()
+"""The arg-max of the raw logits."""

@@ -1,0 +1,56 @@
+"""What the engine makes sure of before a draft reaches the target: nothing a drafter says is indexed unchecked."""
+
+from __future__ import annotations
+
+from draftproof.drafting.draft import Draft
+from draftproof.drafting.drafter import DraftRequest
+from draftproof.errors import ContractError
+
+
+def check_draft(draft: Draft, request: DraftRequest, vocab_size: int, drafter: str) -> None:
+    """Raises ContractError, naming the drafter and the row, for a draft that is no legal answer to `request`."""
+    rows = len(request.rows)
+    width = draft.tokens.shape[-1]
+    if draft.tokens.shape != (rows, width) or draft.parent.shape != (rows, width) or draft.n_nodes.shape != (rows,):
+        raise ContractError(
+            f"Drafter {drafter!r} answered {rows} rows with tokens {tuple(draft.tokens.shape)}, parents "
+            f"{tuple(draft.parent.shape)} and counts {tuple(draft.n_nodes.shape)}; expected [{rows}, N], [{rows}, N], "
+            f"[{rows}]."
+        )
+    counts = draft.n_nodes.tolist()
+    for index, (row, budget, count) in enumerate(zip(request.rows, request.budget, counts, strict=True)):
+        if not 0 <= count <= min(budget, width):
+            raise ContractError(
+                f"Drafter {drafter!r} drafted {count} nodes for row {row}, whose budget is {budget} (N is {width})."
+            )
+        fault = _tree_fault(draft.tokens[index, :count].tolist(), draft.parent[index, :count].tolist(), vocab_size)
+        if fault:
+            raise ContractError(f"Drafter {drafter!r} drafted a broken tree for row {row}: {fault}.")
+    if draft.law != "match" and draft.q is None:
+        raise ContractError(f"Drafter {drafter!r} declares the law {draft.law!r} and reports no q.")
+    if draft.resume is not None and draft.resume.hidden.shape[:2] != (rows, width + 1):
+        raise ContractError(
+            f"Drafter {drafter!r} resumes from states {tuple(draft.resume.hidden.shape)}; expected "
+            f"[{rows}, {width + 1}, H]."
+        )
+
+
+def _tree_fault(tokens: list[int], parents: list[int], vocab_size: int) -> str | None:
+    seen: set[tuple[int, int]] = set()
+    for node, (token, parent) in enumerate(zip(tokens, parents, strict=True)):
+        if not 0 <= token < vocab_size:
+            return f"node {node} is token {token}, and the vocabulary has 0 … {vocab_size - 1}"
+        if not -1 <= parent < node:
+            return f"node {node} hangs under {parent}; a parent comes before its children"
+        if (parent, token) in seen:
+            return f"node {node} repeats its sibling's token {token}"
+        seen.add((parent, token))
+    return None
+
+
+def depth_of(parents: list[int]) -> int:
+    """Depth of the deepest node; 0 for no nodes."""
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(1 if parent < 0 else depths[parent] + 1)
+    return max(depths, default=0)
