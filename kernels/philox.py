@@ -6,7 +6,11 @@ A number is a pure function of its address (seed, purpose, position, lane, index
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
@@ -14,9 +18,12 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
+Words = TypeVar("Words", int, Tensor)
+"""32-bit words in something wider: a number, or an int64 tensor."""
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Four words, int64 tensors holding 32-bit values, for counters of any broadcastable shape."""
+
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
+    """Four words for a counter of four; tensors of one shape."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -31,19 +38,81 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
+def _philox_arrays(block: NDArray[np.uint64], rest: tuple[int, int, int], key: tuple[int, int]) -> NDArray[np.uint32]:
+    """The same on the CPU, in place and in half the time: [n, 4] for n values of the counter's first word."""
+    c0, (c1, c2, c3) = block.copy(), (np.full_like(block, value) for value in rest)
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        c0 *= np.uint64(_MULTIPLIERS[0])
+        c2 *= np.uint64(_MULTIPLIERS[1])
+        c1 ^= c2 >> np.uint64(32)
+        c1 ^= np.uint64(k0)
+        c3 ^= c0 >> np.uint64(32)
+        c3 ^= np.uint64(k1)
+        c2 &= np.uint64(_MASK)
+        c0 &= np.uint64(_MASK)
+        c0, c1, c2, c3 = c1, c2, c3, c0
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    four = np.empty((len(block), 4), dtype=np.uint32)
+    for column, values in enumerate((c0, c1, c2, c3)):
+        four[:, column] = values
+    return four
+
+
+def _key(seed: int) -> tuple[int, int]:
+    return seed & _MASK, (seed >> 32) & _MASK
+
+
+def word(seed: int, purpose: int, position: int, lane: int, index: int = 0) -> int:
+    """One 32-bit word."""
+    return philox((index >> 2, position, purpose, lane), _key(seed))[index & 3]
+
+
 def words(seed: int, purpose: int, position: int, lane: int, index: Tensor) -> Tensor:
     """The 32-bit word of each index, int64, same shape as `index` (int64, not negative)."""
+    if index.device.type == "cpu":
+        flat = index.reshape(-1).numpy()
+        four = _philox_arrays((flat >> 2).astype(np.uint64), (position, purpose, lane), _key(seed))
+        return torch.from_numpy(four[np.arange(len(flat)), flat & 3].astype(np.int64)).reshape(index.shape)
     block = index >> 2
     like = [torch.full_like(block, value) for value in (position, purpose, lane)]
-    four = torch.stack(philox((block, like[0], like[1], like[2]), (seed & _MASK, (seed >> 32) & _MASK)))
-    return four.gather(0, (index & 3).unsqueeze(0)).squeeze(0)
+    outputs = torch.stack(philox((block, like[0], like[1], like[2]), _key(seed)))
+    return outputs.gather(0, (index & 3).unsqueeze(0)).squeeze(0)
+
+
+def word_row(seed: int, purpose: int, position: int, lane: int, count: int) -> Tensor:
+    """The words of the indices 0 … count - 1, [count] int64 on the CPU: `words` of them in a quarter of the time."""
+    blocks = np.arange((count + 3) // 4, dtype=np.uint64)
+    four = _philox_arrays(blocks, (position, purpose, lane), _key(seed))
+    return torch.from_numpy(four.reshape(-1)[:count].astype(np.int64))
+
+
+def uniform_of(words: Tensor) -> Tensor:
+    """Float32 in the open interval (0, 1): `(w + 1/2) 2^-23` of the upper 23 bits; with 24 it could round to 1."""
+    return ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23
+
+
+def exponential_of(words: Tensor) -> Tensor:
+    """Standard exponential, float32, positive: `-log(1 - x)`, x = (w + 1/2) 2^-32.
+
+    Small values decide races, so they are the ones that must be fine: from 23 bits, tokens of probability below 1e-7
+    would all but never win, and together they hold 2e-4 of a typical row. Without `log1p` at hand, y = 1 - x and
+    `log(y) x / (y - 1)`, or x where y is 1, is as exact.
+    """
+    x = ((words.to(torch.float32) + 0.5) * 2.0**-32).clamp(max=1.0 - 2.0**-24)
+    return -torch.log1p(-x)
 
 
 def uniforms(seed: int, purpose: int, position: int, lane: int, index: Tensor) -> Tensor:
-    """Float32 in the open interval (0, 1): `(w + 1/2) 2^-23` of the upper 23 bits; with 24 it could round to 1."""
-    return ((words(seed, purpose, position, lane, index) >> 9).to(torch.float32) + 0.5) * 2.0**-23
+    """A uniform number for each index."""
+    return uniform_of(words(seed, purpose, position, lane, index))
 
 
 def exponentials(seed: int, purpose: int, position: int, lane: int, index: Tensor) -> Tensor:
-    """Standard exponential draws, float32, positive."""
-    return -torch.log(uniforms(seed, purpose, position, lane, index))
+    """An exponential number for each index."""
+    return exponential_of(words(seed, purpose, position, lane, index))
+
+
+def exponential_row(seed: int, purpose: int, position: int, lane: int, count: int) -> Tensor:
+    """The exponential numbers of the indices 0 … count - 1, on the CPU."""
+    return exponential_of(word_row(seed, purpose, position, lane, count))
