@@ -1,0 +1,226 @@
+"""Whole generations by speculative decoding: what users of the engine call.
+
+    decoder = SpeculativeDecoder("smollm2-135m", drafter="prompt-lookup")
+    for generation in decoder.generate(["Name three rivers.", [{"role": "user", "content": "Hello"}]]):
+        print(generation.text, generation.totals.acceptance_length)
+
+Target, drafter, rule and policy are independent: any of them may be a name or an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from draftproof.drafting.drafter import Drafter
+from draftproof.drafting.drafters.catalogue import create_drafter
+from draftproof.drafting.generation import Chunk, FinishReason, Generation, Progress
+from draftproof.drafting.model import CachedModel
+from draftproof.drafting.models.load import LoadedModel, load_model
+from draftproof.drafting.pass_costs import PassCosts, measure_pass_costs
+from draftproof.drafting.policies.catalogue import create_policy
+from draftproof.drafting.policy import Policy
+from draftproof.drafting.rows import RowOutcome
+from draftproof.drafting.rule import Rule
+from draftproof.drafting.rules.catalogue import create_rule
+from draftproof.drafting.sampling import GREEDY, Sampling
+from draftproof.drafting.session import Session
+from draftproof.errors import UsageError
+
+Message = Mapping[str, str]
+"""`{"role": …, "content": …}`, as chat templates take it."""
+
+Prompt = str | Sequence[int] | Sequence[Message]
+"""Text to go on from, token ids, or the messages of a chat."""
+
+Sink = Callable[[Generation], None]
+"""Called with each finished generation, rounds and all: how a verdict log is fed."""
+
+
+class SpeculativeDecoder:
+    """Decodes with a target model, a drafter, an acceptance rule and a length policy.
+
+    Args:
+        target: a name, folder, hub id or GGUF file for `load_model`, a `LoadedModel`, or a `CachedModel` (which has
+            no tokenizer: then prompts are token ids).
+        drafter: a name from the catalogue, a `Drafter`, or None for plain decoding.
+        rule: a name, a `Rule`, or `auto`: the one that accepts most for the law of the drafter.
+        policy: a name or a `Policy`.
+        sink: called with each finished generation, before it is returned.
+    """
+
+    def __init__(
+        self,
+        target: str | LoadedModel | CachedModel,
+        drafter: str | Drafter | None = "hybrid",
+        *,
+        rule: str | Rule = "auto",
+        policy: str | Policy = "cost",
+        sink: Sink | None = None,
+    ) -> None:
+        if isinstance(target, str):
+            target = load_model(target)
+        if isinstance(target, LoadedModel):
+            self.model, self.tokenizer, self.vocabulary = target.model, target.tokenizer, target.vocabulary
+        else:
+            self.model, self.tokenizer, self.vocabulary = target, None, None
+        self.drafter = create_drafter(drafter) if isinstance(drafter, str) else drafter
+        self.rule = create_rule(rule) if isinstance(rule, str) else rule
+        self.policy = create_policy(policy) if isinstance(policy, str) else policy
+        self.sink = sink
+        self.costs: PassCosts | None = None
+        if self.drafter is not None and self.policy.needs_costs:
+            self.costs = measure_pass_costs(self.model)
+        self.session = Session(self.model, self.drafter, self.rule, self.policy, self.vocabulary)
+        if self.drafter is not None:
+            self.policy.bind(self.costs, self.drafter.spec)
+        self._next_row = 0
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        max_new_tokens: int = 256,
+        sampling: Sampling | Sequence[Sampling] = GREEDY,
+        stop: Sequence[str] = (),
+        stop_ids: frozenset[int] | None = None,
+        logprobs: int | None = None,
+        max_batch: int = 8,
+    ) -> list[Generation]:
+        """Generations of all prompts, in their order; up to `max_batch` rows are decoded at once, and a row that is
+        done makes room for the next prompt at once.
+
+        Args:
+            prompts: one prompt or a list of them.
+            sampling: one for all, or one for each prompt.
+            stop: generation ends before the first of these strings; they are not part of the text.
+            stop_ids: generation ends with one of these tokens; None means the model's end-of-sequence ids.
+            logprobs: report each token's log-probability and this many alternatives.
+
+        Raises UsageError for prompts that cannot be read, ContextLengthError for prompts that leave no room.
+        """
+        each = _prompts(prompts)
+        samplings = [sampling] * len(each) if isinstance(sampling, Sampling) else list(sampling)
+        if len(samplings) != len(each):
+            raise UsageError(f"There are {len(each)} prompts and {len(samplings)} samplings.")
+        if max_batch < 1:
+            raise UsageError(f"max_batch is {max_batch}, it must be at least 1.")
+        waiting = [(index, self.encode(prompt)) for index, prompt in enumerate(each)]
+        waiting.reverse()
+        done: dict[int, Generation] = {}
+        running: dict[int, tuple[int, Progress]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < max_batch:
+                    index, ids = waiting.pop()
+                    row, progress = self._begin(ids, samplings[index], max_new_tokens, stop, stop_ids, logprobs)
+                    running[row] = (index, progress)
+                self._finish(running, done)
+                if running:
+                    self._advance({row: progress for row, (_, progress) in running.items()})
+                    self._finish(running, done)
+        finally:
+            self.session.close(list(running))
+        return [done[index] for index in range(len(each))]
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 256,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
+        stop_ids: frozenset[int] | None = None,
+        logprobs: int | None = None,
+    ) -> Iterator[Chunk]:
+        """The text of one prompt as it comes, a chunk a round; the last chunk carries the whole generation."""
+        row, progress = self._begin(self.encode(prompt), sampling, max_new_tokens, stop, stop_ids, logprobs)
+        try:
+            yield progress.chunk()
+            while progress.finish_reason is None:
+                self._advance({row: progress})
+                yield progress.chunk()
+            generation = progress.generation()
+        finally:
+            self.session.close([row])
+        if self.sink is not None:
+            self.sink(generation)
+        yield Chunk("", (), None, generation)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt. Chat messages go through the tokenizer's chat template."""
+        if isinstance(prompt, str):
+            ids = self._tokenizer("text")(prompt)["input_ids"]
+            return [int(token) for token in ids]
+        if all(isinstance(part, Mapping) for part in prompt) and len(prompt):
+            tokenizer = self._tokenizer("chat messages")
+            if not getattr(tokenizer, "chat_template", None):
+                raise UsageError(
+                    f"{self.model.info.name} has no chat template.", remedy="Give the prompt as text or token ids."
+                )
+            ids = tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, return_dict=True)["input_ids"]
+            return [int(token) for token in ids]
+        if not all(isinstance(part, int) for part in prompt):
+            raise UsageError("A prompt is text, token ids, or messages with a role and a content.")
+        return list(prompt)  # type: ignore[arg-type]
+
+    def _tokenizer(self, what: str) -> Any:
+        if self.tokenizer is None:
+            raise UsageError(
+                f"The target was loaded without a tokenizer and cannot read {what}.",
+                remedy="Give token ids, or load it with load_model.",
+            )
+        return self.tokenizer
+
+    def _begin(
+        self,
+        ids: list[int],
+        sampling: Sampling,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        stop_ids: frozenset[int] | None,
+        logprobs: int | None,
+    ) -> tuple[int, Progress]:
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {max_new_tokens}, it must be at least 1.")
+        if stop and self.vocabulary is None:
+            raise UsageError("Stop strings need the target's tokenizer.", remedy="Use stop_ids.")
+        row, self._next_row = self._next_row, self._next_row + 1
+        progress = Progress(self.model.info, ids, sampling, self.vocabulary, stop, self._parts())
+        outcomes = self.session.open(
+            {row: ids}, sampling=sampling, max_new_tokens=max_new_tokens, stop_ids=stop_ids, logprobs=logprobs
+        )
+        self._note(row, progress, outcomes[0])
+        return row, progress
+
+    def _parts(self) -> dict[str, str]:
+        drafter = "none" if self.drafter is None else self.drafter.spec.name
+        return {"drafter": drafter, "rule": self.rule.spec.name, "policy": self.policy.name}
+
+    def _advance(self, running: Mapping[int, Progress]) -> None:
+        for outcome in self.session.round(list(running)):
+            self._note(outcome.row, running[outcome.row], outcome)
+
+    def _note(self, row: int, progress: Progress, outcome: RowOutcome) -> None:
+        state = self.session.rows[row]
+        progress.add(outcome)
+        if progress.finish_reason is None and outcome.done:
+            ended = outcome.tokens[-1] in state.stop_ids
+            progress.finish(FinishReason.STOP if ended else FinishReason.LENGTH)
+
+    def _finish(self, running: dict[int, tuple[int, Progress]], done: dict[int, Generation]) -> None:
+        for row in [row for row, (_, progress) in running.items() if progress.finish_reason is not None]:
+            index, progress = running.pop(row)
+            self.session.close([row])
+            done[index] = progress.generation()
+            if self.sink is not None:
+                self.sink(done[index])
+
+
+def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str):
+        return [prompts]
+    first = next(iter(prompts), None)
+    if isinstance(first, int | Mapping):
+        return [prompts]  # type: ignore[list-item]
+    return list(prompts)  # type: ignore[arg-type]
