@@ -1,4 +1,4 @@
-"""Keyed random numbers: the published generator, one value however it is asked for, and the ranges that rules rely on."""
+"""Keyed random numbers: the published generator, one value however it is asked for, ranges that rules rely on."""
 
 from __future__ import annotations
 
