@@ -120,7 +120,7 @@ class SpeculativeDecoder:
                     self._advance({row: progress for row, (_, progress) in running.items()})
                     self._finish(running, done)
         finally:
-            self.session.close(list(running))
+            self._cancel(running)
         return [done[index] for index in range(len(each))]
 
     def stream(
@@ -140,12 +140,13 @@ class SpeculativeDecoder:
             while progress.finish_reason is None:
                 self._advance({row: progress})
                 yield progress.chunk()
-            generation = progress.generation()
         finally:
             self.session.close([row])
-        if self.sink is not None:
-            self.sink(generation)
-        yield Chunk("", (), None, generation)
+            if progress.finish_reason is None:
+                progress.finish(FinishReason.CANCELLED)
+            if self.sink is not None:
+                self.sink(progress.generation())
+        yield Chunk("", (), None, progress.generation())
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt. Chat messages go through the tokenizer's chat template."""
@@ -215,6 +216,14 @@ class SpeculativeDecoder:
             done[index] = progress.generation()
             if self.sink is not None:
                 self.sink(done[index])
+
+    def _cancel(self, running: Mapping[int, tuple[int, Progress]]) -> None:
+        """Rows that an error or an interrupt left behind: what they came to is told to the sink all the same."""
+        self.session.close(list(running))
+        for _, progress in running.values():
+            progress.finish(FinishReason.CANCELLED)
+            if self.sink is not None:
+                self.sink(progress.generation())
 
 
 def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -20,6 +20,8 @@ class FinishReason(StrEnum):
     STOP_STRING = "stop_string"
     LENGTH = "length"
     """`max_new_tokens`, or the model's context, was reached."""
+    CANCELLED = "cancelled"
+    """The reader of a stream went away, or the process was told to stop."""
 
 
 @dataclass(frozen=True)

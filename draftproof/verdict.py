@@ -114,6 +114,29 @@ class FeatureEvidence(BaseModel):
     values: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
 
 
+class AcceptanceEvidence(BaseModel):
+    """What became of one token block: drafted by something cheap, verified by one pass of the target model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["acceptance"] = "acceptance"
+    drafter: str
+    """Which drafter drafted; `none` for a plain step."""
+    law: str
+    """How the draft may be verified: match, reject, …"""
+    rule: str
+    drafted: Annotated[int, Field(ge=0)]
+    """Nodes of the draft."""
+    depth: Annotated[int, Field(ge=0)]
+    """Depth of its deepest node."""
+    accepted: Annotated[int, Field(ge=0)]
+    """Drafted tokens accepted."""
+    tokens: tuple[int, ...]
+    """Token ids of the block: those accepted, then the correction or bonus token, up to a stop."""
+    start: Annotated[int, Field(ge=0)]
+    """Absolute position of the first of them, the prompt included."""
+
+
 class ErrorEvidence(BaseModel):
     """How a verifier failed."""
 
@@ -126,7 +149,7 @@ class ErrorEvidence(BaseModel):
 
 
 Evidence = Annotated[
-    EquationEvidence | LeanEvidence | FeatureEvidence | ErrorEvidence,
+    EquationEvidence | LeanEvidence | FeatureEvidence | AcceptanceEvidence | ErrorEvidence,
     Field(discriminator="kind"),
 ]
 
