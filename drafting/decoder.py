@@ -187,14 +187,16 @@ class SpeculativeDecoder:
         if stop and self.vocabulary is None:
             raise UsageError("Stop strings need the target's tokenizer.", remedy="Use stop_ids.")
         row, self._next_row = self._next_row, self._next_row + 1
-        progress = Progress(self.model.info, ids, sampling, self.vocabulary, stop, self._parts())
+        progress = Progress(self.model.info, ids, sampling, self.vocabulary, stop, self.parts)
         outcomes = self.session.open(
             {row: ids}, sampling=sampling, max_new_tokens=max_new_tokens, stop_ids=stop_ids, logprobs=logprobs
         )
         self._note(row, progress, outcomes[0])
         return row, progress
 
-    def _parts(self) -> dict[str, str]:
+    @property
+    def parts(self) -> dict[str, str]:
+        """Names of drafter, rule and policy."""
         drafter = "none" if self.drafter is None else self.drafter.spec.name
         return {"drafter": drafter, "rule": self.rule.spec.name, "policy": self.policy.name}
 

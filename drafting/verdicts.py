@@ -52,7 +52,8 @@ def verdicts_of(generation: Generation, trace: Trace) -> list[Verdict]:
     """One verdict of granularity `token_block` for each block of `trace`, which `trace_of` made.
 
     `accept`: the whole draft was accepted, to its full depth; `reject`: the target broke it off; `abstain`: nothing was
-    drafted. The proposition is that the block is the target's own: exact under a lossless rule, an opinion under others.
+    drafted. The proposition is that the block is what the target itself says: exact under a lossless rule, else an
+    opinion.
     """
     identity = identity_of(generation)
     verdicts, start = [], len(generation.prompt)
