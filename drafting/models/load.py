@@ -1,0 +1,255 @@
+"""From a name, folder, file or object to a model that the engine can run, its tokenizer and its vocabulary.
+
+Loading is where outside files come in: only safetensors and GGUF are read, code that comes with a checkpoint never
+runs, and weights that are missing are an error instead of random numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from draftproof.drafting.model import CachedModel
+from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
+from draftproof.drafting.models.catalogue import CATALOGUE, fetched_folder, standard_models_folder
+from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
+from draftproof.drafting.models.memory import available_bytes
+from draftproof.drafting.models.tokenizer import load_tokenizer
+from draftproof.errors import DraftproofError, ModelError, OutOfMemoryError, UsageError
+
+Backend = Literal["auto", "lean", "transformers"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "merges.txt"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What text generation needs of a model."""
+
+    model: CachedModel
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: ByteVocabulary
+
+
+def load_model(
+    source: str | Path | PreTrainedModel,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    backend: Backend = "auto",
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    models_folder: Path | None = None,
+) -> LoadedModel:
+    """Load a causal language model.
+
+    Args:
+        source: name of a fetched model (`smollm2-135m`), folder of a checkpoint, .gguf file, hub id (`owner/name`,
+            or `owner/name@revision`), or a transformers model that is used as it is.
+        tokenizer: instead of the source's own; needed with a model object.
+        backend: `lean` is our own forward pass, for the Llama family in float32 on the CPU; `transformers` runs
+            whatever transformers runs; `auto` takes `lean` where it can.
+        dtype: of weights and activations; float32 on the CPU and the checkpoint's own elsewhere unless given.
+        device: where it runs.
+        models_folder: where `draftproof models fetch` put its models, unless that is the standard place.
+
+    Raises ModelError for what cannot be loaded, OutOfMemoryError for what does not fit, and UsageError for wrong
+    arguments; each says what was found and what can be done.
+    """
+    if backend not in ("auto", "lean", "transformers"):
+        raise UsageError(f"A backend of auto, lean or transformers was expected, got {backend!r}.")
+    device = _device(device)
+    if isinstance(source, PreTrainedModel):
+        if tokenizer is None:
+            raise UsageError(
+                "A model object comes without its tokenizer.", remedy="Give it as well: load_model(model, tokenizer=…)."
+            )
+        return LoadedModel(_served(source, backend, type(source).__name__), tokenizer, ByteVocabulary(tokenizer))
+    place = find_source(source, models_folder)
+    with _failures_named(place):
+        if place.is_dir():
+            checkpoint = read_checkpoint(place)
+            tokenizer = tokenizer or load_tokenizer(place)
+            vocabulary = ByteVocabulary(tokenizer)
+            model = _loaded(checkpoint, dtype, device)
+        else:
+            from draftproof.drafting.models.gguf import read_gguf_model, read_gguf_tokenizer
+
+            tokenizer = tokenizer or read_gguf_tokenizer(place)
+            vocabulary = ByteVocabulary(tokenizer)
+            model = read_gguf_model(place, dtype or torch.float32).to(device)
+        return LoadedModel(_served(model, backend, str(source)), tokenizer, vocabulary)
+
+
+def find_source(source: str | Path, models_folder: Path | None = None) -> Path:
+    """The folder or .gguf file that `source` names; a hub id is downloaded. Raises ModelError or UsageError."""
+    models_folder = models_folder or standard_models_folder()
+    if str(source) in CATALOGUE:
+        folder = fetched_folder(CATALOGUE[str(source)], models_folder)
+        if folder is None:
+            raise ModelError(
+                f"The model {source} was not fetched: {models_folder / str(source)} is not there.",
+                remedy=f"Fetch it: draftproof models fetch {source}",
+            )
+        return folder
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
+        return path
+    if path.exists():
+        raise UsageError(
+            f"A folder with a checkpoint or a .gguf file was expected, got the file {path}.",
+            remedy="Name the folder that save_pretrained wrote.",
+        )
+    if isinstance(source, str) and _HUB_ID.fullmatch(source):
+        return _downloaded(source)
+    raise UsageError(
+        f"There is no model at {path}.",
+        remedy=f"Name a folder, a .gguf file, a hub id (owner/name), or one of: {', '.join(CATALOGUE)}.",
+    )
+
+
+def backend_for(config: Any, dtype: torch.dtype, device: torch.device) -> tuple[str, str]:
+    """The backend that `auto` takes for a model of this transformers configuration, and why."""
+    from draftproof.drafting.backends.lean_llama import LeanLlama
+
+    if device.type != "cpu":
+        return "transformers", f"the lean backend runs on the CPU, not on {device.type}"
+    if dtype is not torch.float32:
+        return "transformers", f"the lean backend computes in float32, not in {_short(dtype)}"
+    reason = LeanLlama.supports(config)
+    return ("lean", "a model of the Llama family in float32 on the CPU") if reason is None else ("transformers", reason)
+
+
+def _served(model: PreTrainedModel, backend: Backend, name: str) -> CachedModel:
+    """`model` behind the engine's protocol."""
+    from draftproof.drafting.backends.lean_llama import LeanLlama
+    from draftproof.drafting.backends.transformers_model import TransformersModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise UsageError(f"A transformers model was expected, got {type(model).__name__}.")
+    best, reason = backend_for(model.config, model.dtype, model.device)
+    if backend == "lean" and best != "lean":
+        raise UsageError(f"The lean backend cannot run {name}: {reason}.", remedy="Leave the choice to backend='auto'.")
+    if best == "lean" and backend != "transformers":
+        return cast(CachedModel, LeanLlama.from_transformers(model, name=name))
+    return cast(CachedModel, TransformersModel(model, name=name))
+
+
+def _loaded(checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
+    """The transformers model of a checkpoint, in evaluation mode, with every weight from its files."""
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+    folder, kind = checkpoint.folder, checkpoint.config["model_type"]
+    if kind not in CONFIG_MAPPING:
+        own = "it needs code of its own, which is never run" if "auto_map" in checkpoint.config else "it may be newer"
+        raise ModelError(
+            f"{folder} holds a model of type {kind!r}, which transformers does not know; {own}.",
+            remedy="Use a model that transformers itself has, or update transformers.",
+        )
+    auto_config, auto_model = cast(Any, AutoConfig), cast(Any, AutoModelForCausalLM)
+    config = auto_config.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"{folder} holds a model of type {kind!r}, which is no causal language model.")
+    if dtype is None and device.type == "cpu":
+        dtype = torch.float32
+    _must_fit(checkpoint, dtype or getattr(config, "dtype", None) or torch.float32, device)
+    with _no_progress_bar():
+        model, loading = auto_model.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype or "auto",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    absent = sorted(loading["missing_keys"])
+    if absent:
+        raise ModelError(
+            f"{folder} lacks weights of {type(model).__name__}: {', '.join(absent[:3])}"
+            + (f" and {len(absent) - 3} more." if len(absent) > 3 else "."),
+            remedy="Get the checkpoint again; it may be one of another kind of model.",
+        )
+    return cast(PreTrainedModel, model.to(device).eval().requires_grad_(False))
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws one on standard error, which belongs to the program that calls us."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _must_fit(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+    needed = checkpoint.parameters * dtype.itemsize
+    available = available_bytes()
+    if device.type == "cpu" and available is not None and needed > available:
+        raise OutOfMemoryError(
+            f"{checkpoint.folder} needs {needed / 2**30:.1f} GiB in {_short(dtype)}, "
+            f"and {available / 2**30:.1f} GiB of memory are available.",
+            remedy="Free memory, take a smaller model, or load with dtype=torch.bfloat16, which is half of float32.",
+        )
+
+
+@contextmanager
+def _failures_named(place: Path) -> Iterator[None]:
+    """Turns what libraries raise while they read `place` into errors of ours."""
+    try:
+        yield
+    except DraftproofError:
+        raise
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in first:
+            raise OutOfMemoryError(
+                f"{place} does not fit into memory: {first}", remedy="Free memory or take a smaller model."
+            ) from error
+        raise ModelError(
+            f"{place} cannot be loaded: {type(error).__name__}: {first}",
+            remedy="Get the checkpoint again; if that does not help, it needs another version of transformers.",
+        ) from error
+
+
+def _downloaded(source: str) -> Path:
+    """The checkpoint of a hub id: from the hub, or from its cache where the hub cannot be reached."""
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = source.partition("@")
+    try:
+        return Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"])
+        )
+    except Exception as error:  # many kinds: no network, no such model, no permission, a full disk
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{source} is no folder here, and as a hub id it cannot be downloaded: {type(error).__name__}: {first}",
+            remedy="Check the name and the network, or name a folder that holds the model.",
+        ) from error
+    return Path(got)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"A device such as cpu or cuda was expected, got {device!r}.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("The device cuda was asked for, and torch sees none.", remedy="Use device='cpu'.")
+    return found
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
