@@ -136,7 +136,12 @@ def parameters(factory: Callable[..., Any]) -> list[str]:
 
 
 def parse_verifier(text: str) -> Verifier:
-    """A verifier from `NAME[:key=value,…]`, as the command line writes it. Values are JSON, or else text."""
+    """A verifier from `NAME[:key=value,…]`, as the command line writes it."""
+    return create_verifier(*parse_named(text))
+
+
+def parse_named(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and arguments from `NAME[:key=value,…]`. Values are JSON, or else text."""
     name, _, rest = text.partition(":")
     arguments: dict[str, Any] = {}
     for pair in filter(None, rest.split(",")):
@@ -147,4 +152,4 @@ def parse_verifier(text: str) -> Verifier:
             arguments[key] = json.loads(value)
         except json.JSONDecodeError:
             arguments[key] = value
-    return create_verifier(name, arguments)
+    return name, arguments
