@@ -229,9 +229,7 @@ def _downloaded(source: str) -> Path:
 
     name, _, revision = source.partition("@")
     try:
-        return Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"])
-        )
+        got = snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"])
     except Exception as error:  # many kinds: no network, no such model, no permission, a full disk
         first = str(error).strip().partition("\n")[0]
         raise ModelError(
