@@ -1,0 +1,214 @@
+"""Tokens per second of the engine, beside transformers and llama.cpp, prompt by prompt in one run.
+
+    python benchmarks/bench_decode.py [--target smollm2-135m] [--per-category 10] [--gguf FILE.gguf] [--only PEER …]
+
+Greedy, batch 1, float32, the same token ids for everybody. One JSON line for each prompt and peer, then one for each
+category and peer, then differences between outputs. Seconds are those of a whole call, prefill included. A run
+that was stopped goes on with `--raw FILE`, which keeps what was measured.
+
+llama.cpp is a peer when `llama-cpp-python` is installed and `--gguf` names the model's GGUF file: it runs in float32,
+dequantised by its own quantiser, and as the file is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import torch
+from decode_peers import LlamaCpp, Ours, Peer, float32_gguf, transformers_peers
+from decode_prompts import CATEGORIES, DATA, BenchPrompt, prompts
+
+from draftproof.drafting.decoder import SpeculativeDecoder
+from draftproof.drafting.models.load import find_source, load_model
+
+Line = dict[str, Any]
+PLAIN = "transformers generate"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", default="smollm2-135m")
+    parser.add_argument("--per-category", type=int, default=10)
+    parser.add_argument("--categories", nargs="+", default=CATEGORIES)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--drafters", nargs="+", default=["hybrid"], help="NAME[:key=value,…] of our engine")
+    parser.add_argument("--policy", default="cost")
+    parser.add_argument("--assistant", help="folder of an assistant model for transformers")
+    parser.add_argument("--gguf", type=Path, help="the target as GGUF, for llama.cpp")
+    parser.add_argument("--only", nargs="+", help="peers whose name begins so")
+    parser.add_argument("--raw", type=Path, help="file of single measurements to go on from and to append to")
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(json.dumps({"benchmark": "decode", "not_run": "the data sets are not beside the checkout"}))
+        return
+    torch.set_num_threads(arguments.threads)
+    lines = list(read(arguments.raw))
+    done = {(line["peer"], line["prompt"]) for line in lines}
+    peers = [peer for peer in make_peers(arguments) if wanted(peer, arguments.only)]
+    decoder = SpeculativeDecoder(load_model(arguments.target, backend="transformers"), None)
+    for prompt in prompts(arguments.per_category, tuple(arguments.categories)):
+        ids = decoder.encode([{"role": "user", "content": prompt.text}])
+        for peer in peers:
+            if (peer.name, prompt.name) in done:
+                continue
+            line = measured(peer, prompt, ids, arguments.new_tokens)
+            lines.append(line)
+            if arguments.raw:
+                with arguments.raw.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            note(line)
+    origin = machine(arguments)
+    for line in [*lines, *summaries(lines), *differences(lines, decoder)]:
+        print(json.dumps(origin | {key: value for key, value in line.items() if key != "ids"}))
+
+
+def make_peers(arguments: argparse.Namespace) -> Iterator[Peer]:
+    from transformers import AutoModelForCausalLM
+
+    loaded = load_model(arguments.target)
+    yield Ours("draftproof plain", loaded, None)
+    for drafter in arguments.drafters:
+        yield Ours(f"draftproof {drafter} {arguments.policy}", loaded, drafter, arguments.policy)
+    folder = find_source(arguments.target)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    assistant = None
+    if arguments.assistant:
+        assistant = AutoModelForCausalLM.from_pretrained(arguments.assistant, dtype=torch.float32).eval()
+    yield from transformers_peers(model, assistant, early_exit=model.config.num_hidden_layers // 3)
+    if arguments.gguf:
+        stops = loaded.model.info.eos_ids
+        exact = float32_gguf(arguments.gguf, Path("/tmp") / f"{arguments.gguf.stem}.f32.gguf")
+        yield LlamaCpp("llama.cpp float32", exact, stops, arguments.threads)
+        yield LlamaCpp("llama.cpp as quantised", arguments.gguf, stops, arguments.threads)
+
+
+def wanted(peer: Peer, only: list[str] | None) -> bool:
+    return only is None or any(peer.name.startswith(name) for name in only)
+
+
+def measured(peer: Peer, prompt: BenchPrompt, ids: list[int], new_tokens: int) -> Line:
+    started = time.perf_counter()
+    tokens, facts = peer(ids, new_tokens)
+    seconds = time.perf_counter() - started
+    return {
+        "measurement": "prompt",
+        "peer": peer.name,
+        "category": prompt.category,
+        "prompt": prompt.name,
+        "prompt_tokens": len(ids),
+        "new_tokens": len(tokens),
+        "seconds": seconds,
+        "tokens_per_second": len(tokens) / seconds,
+        "ids": ids,
+        "tokens": tokens,
+        **facts,
+    }
+
+
+def summaries(lines: list[Line]) -> Iterator[Line]:
+    """Tokens over seconds of each category and of all prompts, with ratios to plain `generate` on the same prompts."""
+    for category in [*dict.fromkeys(line["category"] for line in lines), "all"]:
+        of = [line for line in lines if category in (line["category"], "all")]
+        seconds: dict[str, dict[str, Line]] = defaultdict(dict)
+        for line in of:
+            seconds[line["peer"]][line["prompt"]] = line
+        for peer, mine in seconds.items():
+            base = seconds.get(PLAIN, {})
+            shared = [name for name in mine if name in base]
+            own = [line["acceptance_length"] for line in mine.values() if line.get("rounds")]
+            yield {
+                "measurement": "category",
+                "category": category,
+                "peer": peer,
+                "prompts": len(mine),
+                "tokens_per_second": speed(mine.values()),
+                "times_generate": speed(mine[n] for n in shared) / speed(base[n] for n in shared) if shared else None,
+                "acceptance_length": statistics.fmean(own) if own else None,
+            }
+
+
+def speed(lines: Any) -> float:
+    each = list(lines)
+    return float(sum(line["new_tokens"] for line in each) / sum(line["seconds"] for line in each))
+
+
+def differences(lines: list[Line], decoder: SpeculativeDecoder) -> Iterator[Line]:
+    """Where a peer's tokens part from plain `generate`, with the gap of the two best logits there."""
+    plain = {line["prompt"]: line for line in lines if line["peer"] == PLAIN}
+    for line in lines:
+        base = plain.get(line["prompt"])
+        if base is None or line["tokens"] == base["tokens"] or line["peer"] == "llama.cpp as quantised":
+            continue
+        pairs = enumerate(zip(line["tokens"], base["tokens"], strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(line["tokens"]), len(base["tokens"])))
+        row = next_logits(decoder, [*line["ids"], *base["tokens"][:at]])
+        best = row.topk(2)
+        yield {
+            "measurement": "difference",
+            "peer": line["peer"],
+            "prompt": line["prompt"],
+            "at": at,
+            "top_two": best.indices.tolist(),
+            "gap": float(best.values[0] - best.values[1]),
+            "said": line["tokens"][at : at + 1],
+            "generate_said": base["tokens"][at : at + 1],
+        }
+
+
+def next_logits(decoder: SpeculativeDecoder, ids: list[int]) -> torch.Tensor:
+    from draftproof.drafting.model import RowTokens, Wanted
+
+    decoder.model.add_row(-1)
+    try:
+        logits = decoder.model.forward([RowTokens(-1, torch.tensor(ids))], Wanted(logits="last")).logits
+    finally:
+        decoder.model.drop_row(-1)
+    assert logits is not None
+    return logits[0]
+
+
+def read(raw: Path | None) -> Iterator[Line]:
+    if raw is not None and raw.exists():
+        for line in raw.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
+
+
+def note(line: Line) -> None:
+    print(
+        f"{line['category']:15s} {line['prompt']:16s} {line['peer']:34s} {line['new_tokens']:4d} tokens "
+        f"{line['tokens_per_second']:7.1f}/s  acceptance length {line.get('acceptance_length', 1.0):.2f}",
+        file=sys.stderr,
+    )
+
+
+def machine(arguments: argparse.Namespace) -> Line:
+    import transformers
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    model = next((li for li in Path("/proc/cpuinfo").read_text().splitlines() if li.startswith("model name")), "?")
+    return {
+        "benchmark": "decode",
+        "machine": f"{model.partition(': ')[2]} x{os.cpu_count()}",
+        "threads": arguments.threads,
+        "target": arguments.target,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "commit": commit.stdout.strip() or None,
+    }
+
+
+if __name__ == "__main__":
+    main()
