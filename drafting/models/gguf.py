@@ -1,0 +1,153 @@
+"""GGUF files: llama.cpp's format, read into what transformers knows, with weights dequantised to float32.
+
+Our own reading of the format, because a model must come out whole: every key that shapes the computation is either
+understood or refused, every tensor is used, and text is cut as llama.cpp cuts it. transformers' own reader passes
+over keys that it does not know (rotary scaling, the way of cutting), and the model then answers, a little wrongly.
+Read are dense models of the architectures `llama` (Mistral and SmolLM included), `qwen2` and `qwen3`. Names and
+layouts follow the format's specification (ggml, docs/gguf.md) and llama.cpp's converter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel, PreTrainedTokenizerBase
+
+from draftproof.drafting.models.gguf_config import ROTARY_DIVISORS, GgufConfig, gguf_config
+from draftproof.drafting.models.gguf_file import GgufFile, failures_named, open_gguf
+from draftproof.drafting.models.gguf_tokenizer import gguf_tokenizer
+
+_SHARD_BYTES = 2**30
+_LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
+_LAYER_TENSORS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_OTHER_TENSORS = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+
+
+def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    with failures_named(path):
+        return gguf_tokenizer(open_gguf(path))
+
+
+def read_gguf_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The transformers model of a file, on the CPU, in evaluation mode."""
+    with failures_named(path):
+        file = open_gguf(path)
+        config = gguf_config(file)
+        weights = {name: tensor.to(dtype) for name, tensor in _weights(file, config, file.readers)}
+        written = cast(Any, CONFIG_MAPPING)[config.transformers["model_type"]].from_dict(config.transformers)
+        model, loading = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING)[type(written)].from_pretrained(
+            None, config=written, state_dict=weights, dtype=dtype, output_loading_info=True
+        )
+        _must_fill(file, loading)
+        model.generation_config.eos_token_id = list(config.stop_ids) or None
+        return cast(PreTrainedModel, model.eval().requires_grad_(False))
+
+
+def convert_gguf(
+    path: Path,
+    folder: Path,
+    *,
+    stop_ids: Sequence[int] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the file as a transformers checkpoint in float32 into `folder`, which exists.
+
+    Memory holds one shard of about a gibibyte at a time. `progress` is told how many of all weights are written.
+    """
+    with failures_named(path):
+        file = open_gguf(path)
+        config = gguf_config(file)
+        tokenizer = gguf_tokenizer(file)
+        total = sum(int(reader.n_elements) for reader in file.readers.values())
+        done = 0
+        shards = _shards(file)
+        weight_map: dict[str, str] = {}
+        for number, names in enumerate(shards, 1):
+            shard = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
+            weights = {}
+            for name, tensor in _weights(file, config, names):
+                weights[name] = tensor
+                done += tensor.numel()
+                progress(done, total)
+            save_file(weights, folder / shard, metadata={"format": "pt"})
+            weight_map.update(dict.fromkeys(weights, shard))
+        if len(shards) > 1:
+            index = {"metadata": {"total_size": 4 * done}, "weight_map": weight_map}
+            _write_json(folder / "model.safetensors.index.json", index)
+        _write_json(folder / "config.json", config.transformers)
+        ids = {key: config.transformers[key] for key in ("bos_token_id", "pad_token_id")}
+        _write_json(folder / "generation_config.json", ids | {"eos_token_id": list(stop_ids or config.stop_ids)})
+        cast(Any, tokenizer).save_pretrained(folder)
+
+
+def _weights(file: GgufFile, config: GgufConfig, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+    """The named tensors under their names in transformers, float32."""
+    heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
+    for name in names:
+        match = _LAYER_TENSOR.fullmatch(name)
+        if name == ROTARY_DIVISORS:  # said by the configuration
+            continue
+        if name in _OTHER_TENSORS:
+            yield _OTHER_TENSORS[name], file.tensor(name)
+        elif match and match[2] in _LAYER_TENSORS and int(match[1]) < config.layers:
+            weight = file.tensor(name)
+            if config.interleaved_rotary and match[2] in heads:
+                weight = halves_from_pairs(weight, heads[match[2]])
+            yield f"model.layers.{match[1]}.{_LAYER_TENSORS[match[2]]}.{match[3]}", weight
+        else:
+            raise file.refused(f"has the tensor {name!r:.80}, which is not part of a dense {file.architecture} model")
+
+
+def halves_from_pairs(weight: Tensor, heads: int) -> Tensor:
+    """Rows of queries or keys [heads * d, …], for a rotation of dimensions (i, i + d/2) instead of (2i, 2i + 1).
+
+    llama.cpp rotates neighbours in the architecture `llama`, and its converter puts the rows of each head in that
+    order; transformers rotates halves.
+    """
+    return weight.view(heads, -1, 2, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+
+def _shards(file: GgufFile) -> list[list[str]]:
+    """Names of tensors by the safetensors file that they go into, in the file's order."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, reader in file.readers.items():
+        added = 4 * int(reader.n_elements)
+        if shards[-1] and size + added > _SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += added
+    return shards
+
+
+def _must_fill(file: GgufFile, loading: dict[str, Any]) -> None:
+    for missing in sorted(loading["missing_keys"]):
+        raise file.refused(f"lacks the tensor for {missing}", "Get it again.")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
