@@ -124,6 +124,11 @@ class CachedModel(Protocol):
 class LayeredModel(CachedModel, Protocol):
     """A model whose layers can be run in part: early-exit drafting, and verification that resumes at a layer."""
 
+    @property
+    def supports_layers(self) -> bool:
+        """Whether this very model can; a backend may serve architectures whose layers it cannot call."""
+        ...
+
     def run_layers(
         self,
         batch: Sequence[RowTokens],

@@ -55,7 +55,8 @@ class Session:
                 f"{spec.name!r} makes.",
                 remedy="Use rule='auto', which picks one for the drafter.",
             )
-        if "layers" in spec.needs and not isinstance(self.target, LayeredModel):
+        layered = isinstance(self.target, LayeredModel) and self.target.supports_layers
+        if "layers" in spec.needs and not layered:
             raise UsageError(
                 f"The drafter {spec.name!r} runs layers of the target, which {self.target.info.architecture} on the "
                 f"backend {self.target.info.backend!r} does not offer."
