@@ -8,12 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Law = Literal["match", "reject", "reject_wor"]
+Law = Literal["match", "reject", "reject_wor", "reject_greedy"]
 """How a draft may be verified.
 
 `match`: the tokens are any proposal; draw the target's token and follow the child that equals it.
 `reject`: every node was drawn from the `q` row reported for it, and no node has a sibling.
 `reject_wor`: siblings were drawn one after the other from `q` without replacement, in the order they stand in.
+`reject_greedy`: of siblings, all but the last were chosen by looking at `q` alone (its most probable tokens), and the
+last was drawn from `q` without them, renormalised. An only child was drawn from `q`: the law is then `reject`.
 """
 
 

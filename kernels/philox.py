@@ -41,13 +41,14 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 def _philox_arrays(block: NDArray[np.uint64], rest: tuple[int, int, int], key: tuple[int, int]) -> NDArray[np.uint32]:
     """The same on the CPU, in place and in half the time: [n, 4] for n values of the counter's first word."""
     c0, (c1, c2, c3) = block.copy(), (np.full_like(block, value) for value in rest)
+    high = np.empty_like(block)
     k0, k1 = key
     for _ in range(ROUNDS):
         c0 *= np.uint64(_MULTIPLIERS[0])
         c2 *= np.uint64(_MULTIPLIERS[1])
-        c1 ^= c2 >> np.uint64(32)
+        c1 ^= np.right_shift(c2, np.uint64(32), out=high)
         c1 ^= np.uint64(k0)
-        c3 ^= c0 >> np.uint64(32)
+        c3 ^= np.right_shift(c0, np.uint64(32), out=high)
         c3 ^= np.uint64(k1)
         c2 &= np.uint64(_MASK)
         c0 &= np.uint64(_MASK)
@@ -80,11 +81,10 @@ def words(seed: int, purpose: int, position: int, lane: int, index: Tensor) -> T
     return outputs.gather(0, (index & 3).unsqueeze(0)).squeeze(0)
 
 
-def word_row(seed: int, purpose: int, position: int, lane: int, count: int) -> Tensor:
-    """The words of the indices 0 … count - 1, [count] int64 on the CPU: `words` of them in a quarter of the time."""
+def word_row(seed: int, purpose: int, position: int, lane: int, count: int) -> NDArray[np.uint32]:
+    """The words of the indices 0 … count - 1, in a quarter of the time that `words` takes."""
     blocks = np.arange((count + 3) // 4, dtype=np.uint64)
-    four = _philox_arrays(blocks, (position, purpose, lane), _key(seed))
-    return torch.from_numpy(four.reshape(-1)[:count].astype(np.int64))
+    return _philox_arrays(blocks, (position, purpose, lane), _key(seed)).reshape(-1)[:count]
 
 
 def uniform_of(words: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def uniform_of(words: Tensor) -> Tensor:
 
 
 def exponential_of(words: Tensor) -> Tensor:
-    """Standard exponential, float32, positive: `-log(1 - x)`, x = (w + 1/2) 2^-32.
+    """Standard exponential from words (int64, or rounded to float32), float32, positive: `-log(1 - x)`, x = (w + 1/2) 2^-32.
 
     Small values decide races, so they are the ones that must be fine: from 23 bits, tokens of probability below 1e-7
     would all but never win, and together they hold 2e-4 of a typical row. Without `log1p` at hand, y = 1 - x and
@@ -115,4 +115,4 @@ def exponentials(seed: int, purpose: int, position: int, lane: int, index: Tenso
 
 def exponential_row(seed: int, purpose: int, position: int, lane: int, count: int) -> Tensor:
     """The exponential numbers of the indices 0 … count - 1, on the CPU."""
-    return exponential_of(word_row(seed, purpose, position, lane, count))
+    return exponential_of(torch.from_numpy(word_row(seed, purpose, position, lane, count).astype(np.float32)))
