@@ -25,6 +25,7 @@ from typing import Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from draftproof.drafting.draft import Draft, Law
+from draftproof.drafting.exits import Exits
 from draftproof.drafting.keyed_rng import KeyedRng
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.sampling import Sampling
@@ -48,6 +49,8 @@ class DrafterSpec:
     law: Law = "match"
     stepwise: bool = False
     """Drafts token by token, at a cost for each: a smaller budget is a cheaper draft, and the policy sets it before."""
+    exits: Exits | None = None
+    """Of a drafter that can leave the target after several layers: a policy may choose among them between rounds."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ class Commit:
     """Committed tokens of the row after this, the last of them (the pending token) not yet in the target's cache."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
     """Layer -> [n, H]. State i is the one that predicted `tokens[i]`; at prefill, one for each prompt token: state i
-    predicts token i + 1, the last one the first generated token."""
+    predicts token i + 1, the last one the first generated token. Layers below the one that verification resumed at
+    are missing: the drafter ran those itself."""
     logits: Tensor | None = None
     """[n, V] target logits at the same places; at prefill only the last one, [1, V]."""
     reason: Literal["prefill", "verify", "forced"] = "verify"

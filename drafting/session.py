@@ -328,7 +328,11 @@ class Session:
         logits = result.logits[result.logit_bounds[index] + where] if self._wants_logits(state) else None
         hidden = {}
         if self.drafter is not None:
-            hidden = {layer: result.hidden[tap][result.bounds[index] + where] for layer, tap in self._taps.items()}
+            hidden = {
+                layer: result.hidden[tap][result.bounds[index] + where]
+                for layer, tap in self._taps.items()
+                if tap in result.hidden  # a resumed pass does not go through the layers below
+            }
         reported = () if logits is None else logprobs_of(logits, tuple(emitted), state.logprobs)
         event = Commit(row, tuple(emitted), tuple(path), len(state.tokens), hidden, logits)
         return RowOutcome(row, tuple(emitted), state.done, record, reported), event
