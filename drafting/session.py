@@ -252,7 +252,7 @@ class Session:
             rows=rows,
             budget=budgets,
             sampling=tuple(state.sampling for state in states),
-            rng=tuple(state.rng for state in states),
+            rng=tuple(state.rng.of_round(len(state.tokens)) for state in states),
             go_on=self.policy.go_on,
         )
         draft = self.drafter.propose(request)
