@@ -169,9 +169,11 @@ class RaggedCache(Cache):
             (span,) = spans
             stored[span.place, :, span.first : span.stop] = new[0]
         else:
-            if self._index is None:
-                self._index = self._pass.token_index()
-            places, at, rows, steps = (index.to(stored.device) for index in self._index)
+            if self._index is None or self._index[0].device != stored.device:
+                places, at, rows, steps = self._pass.token_index()
+                to = stored.device
+                self._index = (places.to(to), at.to(to), rows.to(to), steps.to(to))
+            places, at, rows, steps = self._index
             stored[places, :, at] = new[rows, :, steps]
         if low is not None:
             return stored[low : low + len(spans), :, :columns]

@@ -27,7 +27,7 @@ from draftproof.drafting.backends.transformers_masks import (
     seen_columns,
     within_window,
 )
-from draftproof.drafting.backends.transformers_probe import check_passes, head_agrees
+from draftproof.drafting.backends.transformers_probe import check_passes
 from draftproof.drafting.model import ModelInfo, Pass, RowTokens, Wanted
 from draftproof.errors import UsageError
 
@@ -46,10 +46,7 @@ class TransformersModel:
         )
         self._cache = RaggedCache(most_columns=self._info.context_length)
         self._places: dict[int, int] = {}
-        self._head = self._parts.head
-        check_passes(self, model)
-        if self._head is not None and not head_agrees(self, model):
-            self._head = None
+        self._head = self._parts.head if check_passes(self, model, self._parts.head) else None
 
     @property
     def info(self) -> ModelInfo:
@@ -195,7 +192,7 @@ class TransformersModel:
             )
         if ids is not None:
             self._check_ids(ids, self._info.vocab_size)
-        return self._head(hidden, ids)
+        return self._head(hidden.to(self._info.device, self._info.dtype), ids)
 
     # How a pass is put to the model
 
