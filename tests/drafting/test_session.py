@@ -278,7 +278,7 @@ class Narrow(TransformersModel):
     """Runs out of memory on any pass over more than one token after prefill."""
 
     def forward(self, batch: Sequence[RowTokens], wanted: Wanted = Wanted()) -> Pass:  # noqa: B008
-        if any(self.length(each.row) and len(each.tokens) > 1 for each in batch):
+        if any(each.row >= 0 and self.length(each.row) and len(each.tokens) > 1 for each in batch):
             raise OutOfMemoryError("no room")
         return super().forward(batch, wanted)
 
