@@ -7,8 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+# Triton is imported along with transformers and reads this once: without a GPU, kernels run in its interpreter.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +33,40 @@ def fresh_python(tmp_path: Path) -> Callable[..., str]:
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a random model that speaks bytes: ids 0 … 255 are bytes, 256 ends a text, 257 opens a message."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from draftproof.drafting.models.byte_vocabulary import byte_characters
+
+    backend = Tokenizer(models.BPE(vocab=dict(byte_characters()), merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|end|>", additional_special_tokens=["<|message|>"]
+    )
+    tokenizer.chat_template = "{% for m in messages %}<|message|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+    config = LlamaConfig(
+        vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2, eos_token_id=256, bos_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    folder = tmp_path_factory.mktemp("tiny-chat")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tiny_chat_folder: Path) -> Any:
+    """The same as a `LoadedModel`, over the reference backend."""
+    from draftproof.drafting.models.load import load_model
+
+    return load_model(tiny_chat_folder, backend="transformers")

@@ -6,14 +6,9 @@ import dataclasses
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.decoder import SpeculativeDecoder
 from draftproof.drafting.generation import FinishReason, Generation
-from draftproof.drafting.models.byte_vocabulary import ByteVocabulary, byte_characters
 from draftproof.drafting.models.load import LoadedModel
 from draftproof.drafting.rounds import RowRound, totals
 from draftproof.drafting.sampling import Sampling
@@ -21,28 +16,11 @@ from draftproof.errors import ContextLengthError, UsageError
 
 PROMPT = "The river runs, the river runs"
 SAMPLED = Sampling(temperature=1.0, seed=3)
-END = 256
 
 
-@pytest.fixture(scope="module")
-def loaded() -> LoadedModel:
-    """A random model that speaks bytes: ids 0 … 255 are bytes, 256 ends a text, 257 opens a message."""
-    alphabet = dict(byte_characters())
-    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|end|>", additional_special_tokens=["<|message|>"]
-    )
-    tokenizer.chat_template = "{% for m in messages %}<|message|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
-    config = LlamaConfig(
-        vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2, eos_token_id=END, bos_token_id=None,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return LoadedModel(TransformersModel(model), tokenizer, ByteVocabulary(tokenizer))
+@pytest.fixture
+def loaded(tiny_chat: LoadedModel) -> LoadedModel:
+    return tiny_chat
 
 
 def decoder_of(loaded: LoadedModel, drafter: Any = "prompt-lookup", **options: Any) -> SpeculativeDecoder:
