@@ -82,7 +82,7 @@ class DraftRequest:
     sampling: tuple[Sampling, ...]
     """[B] what the target will sample with; a draft law may imitate it."""
     rng: tuple[KeyedRng, ...]
-    """[B] the rows' random streams. Drafters use the purpose `draft` only."""
+    """[B] streams of the row and this round. Drafters use the purpose `draft` only."""
     go_on: GoOn | None = None
     """The length policy's word after each drafted token, for drafters that draft token by token; None: always go on."""
 

@@ -76,6 +76,13 @@ class DraftedRow:
             raise ContractError(f"The draft of row {self.index} declares a law with q and reports none.")
         return self._q_table.row(self.index, node)
 
+    def q_of_children(self, node: int) -> Tensor:
+        """[V] float32: what the children of `node` were drawn from, one after the other."""
+        children = self.children(node)
+        if self._q_table is not None and not self._q_table.same_row(self.index, children):
+            raise ContractError(f"The siblings {children} of row {self.index} were drawn from different rows of q.")
+        return self.q(children[0])
+
     def q_of(self, node: int) -> float:
         """The drafter's probability of the node's token."""
         return float(self.q(node)[self.tokens[node]])
