@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--drafters", nargs="+", default=["hybrid"], help="NAME[:key=value,…] of our engine")
-    parser.add_argument("--policy", default="cost")
+    parser.add_argument("--policies", nargs="+", default=["cost"], help="each drafter runs under each of them")
     parser.add_argument("--assistant", help="folder of an assistant model for transformers")
     parser.add_argument("--gguf", type=Path, help="the target as GGUF, for llama.cpp")
     parser.add_argument("--only", nargs="+", help="peers whose name begins so")
@@ -81,7 +81,8 @@ def make_peers(arguments: argparse.Namespace) -> Iterator[Peer]:
     loaded = load_model(arguments.target)
     yield Ours("draftproof plain", loaded, None)
     for drafter in arguments.drafters:
-        yield Ours(f"draftproof {drafter} {arguments.policy}", loaded, drafter, arguments.policy)
+        for policy in arguments.policies:
+            yield Ours(f"draftproof {drafter} {policy}", loaded, drafter, policy)
     folder = find_source(arguments.target)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     assistant = None
