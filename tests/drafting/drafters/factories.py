@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from transformers import PreTrainedModel
 
 from draftproof.drafting.drafter import Drafter
+from draftproof.drafting.drafters.head_models import DraftHeads, HeadsConfig, HeadsRecord
+from draftproof.drafting.drafters.heads import HeadsDrafter
 from draftproof.drafting.drafters.prompt_lookup import PromptLookup
+from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, output_rows
 from draftproof.drafting.model import CachedModel
 
 
@@ -34,7 +39,25 @@ class Factory:
     """See `contract.Subject`."""
 
 
+def random_heads(tiny: Tiny, kind: Literal["hydra", "medusa"], tree: Literal["dynamic", "static"]) -> HeadsDrafter:
+    """Draft heads of random weights over 80 of the 97 tokens."""
+    info = tiny.target.info
+    trimmed = TrimmedVocabulary(torch.arange(10, 90), info.vocab_size)
+    config = HeadsConfig(kind, 3, info.hidden_size, info.vocab_size)
+    heads = DraftHeads(config, trimmed, output_rows(tiny.target, trimmed.ids))
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in heads.first.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=random))
+    accuracies = ((0.5, 0.2, 0.1), (0.4, 0.2), (0.4, 0.1))
+    record = HeadsRecord(info.name, info.digest, accuracies=accuracies, sharpness=((0.5, 0.4),) * 3)
+    return HeadsDrafter(heads, record, tree=tree, floor=0.0)
+
+
 FACTORIES: tuple[Factory, ...] = (
     Factory("prompt-lookup", lambda tiny: PromptLookup()),
     Factory("prompt-lookup-pairs", lambda tiny: PromptLookup(n_min=2, n_max=2, max_nodes=4, max_depth=3)),
+    Factory("hydra", lambda tiny: random_heads(tiny, "hydra", "dynamic")),
+    Factory("hydra-sampled", lambda tiny: random_heads(tiny, "hydra", "dynamic"), temperature=0.8),
+    Factory("medusa-static", lambda tiny: random_heads(tiny, "medusa", "static")),
 )

@@ -1,0 +1,474 @@
+"""`draftproof train`: drafters and stopping heads that are trained for one target, from text of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from draftproof.cli.options import Json
+from draftproof.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from draftproof.drafting.models.load import LoadedModel
+    from draftproof.drafting.training.self_text import SelfText, TextPlan
+
+HELP = """Train what makes drafting faster for one target model.
+
+A drafter guesses what the target will say next, and is taught on what the target itself says: so each command
+lets the target answer prompts, and learns from the answers. Nothing of it changes the target or its output; a
+better drafter is accepted more often, and that is all.
+
+    draftproof train heads --target smollm2-135m --out heads/
+
+Every stage is kept in the folder `--out`. A run that was stopped goes on where it stood: give the same command."""
+
+app = typer.Typer(no_args_is_help=True, help=HELP, rich_markup_mode="markdown")
+
+HEADS_HELP = """Train draft heads: small layers on the target's last hidden state that guess the next tokens.
+
+*medusa* heads guess each place by itself; *hydra* heads (the default) also see the tokens guessed before, and are
+accepted more often. Both share one output matrix over the tokens that the target uses most (`--vocab`), since
+the whole vocabulary would cost more than all the rest.
+
+    draftproof train heads --target smollm2-135m --out heads/ --estimate
+    draftproof train heads --target smollm2-135m --out heads/ --text prompts.jsonl --tokens 200000
+    draftproof generate "Name three rivers." --target smollm2-135m --drafter heads:folder=heads/
+
+FILE has a prompt a line, or, as .jsonl, an object with a field `prompt`, `problem`, `question`, `instruction`,
+`text`, `turns` or `messages`. Prompts like those you will really ask work best. At the end you see, for text that
+was held out: how often each head was right, how much of the text the trimmed vocabulary covers, and how many
+tokens a verification would have given."""
+
+DRAFT_HELP = """Train a small draft model that agrees with the target (DistillSpec).
+
+It has the target's vocabulary, `--layers` layers of width `--hidden`, and begins with the target's embeddings on
+their principal axes. The result is an ordinary Hugging Face folder.
+
+    draftproof train draft --target smollm2-135m --out draft/ --tokens 200000
+    draftproof generate "Name three rivers." --target smollm2-135m --drafter small-lm:model=draft/
+
+The figure to watch is *accepted*: the probability that a drafted token is kept, on text that was held out."""
+
+ACCEPTANCE_HELP = """Train the head by which the policy specdec++ stops drafting.
+
+It learns, from the draft model's hidden states, whether the target will accept the token just drafted.
+
+    draftproof train acceptance-head --target smollm2-135m --draft draft/ --out stop/
+    draftproof generate "Name three rivers." --drafter small-lm:model=draft/ --policy specdec++:head=stop/
+
+Without any training, the policy *confidence* does something similar from the draft model's probabilities."""
+
+STAGES = "stages"
+"""Folder in `--out` for what a run that was stopped goes on with."""
+CHECKPOINT = "checkpoint.safetensors"
+
+Target = Annotated[
+    str,
+    typer.Option("--target", "-t", metavar="MODEL", help="A fetched model's name, a folder, a .gguf file or a hub id."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result and the stages are kept.")]
+Text = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="Prompts for the target to answer. [default: 48 prompts of our own]"),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Where the target's text and its features are kept. Name the same one for several trainings of one "
+        "target, and they are made once. [default: stages/ in --out]",
+    ),
+]
+Tokens = Annotated[int, typer.Option("--tokens", min=1, help="How many tokens the target writes.")]
+Temperature = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--temperature", min=0.0, help="Sampling temperature; may be repeated, then jobs take turns. [default: 0 0 0.7]"
+    ),
+]
+MaxNew = Annotated[int, typer.Option("--max-new-tokens", min=2, help="Longest answer to one prompt, in tokens.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Answers that are written side by side.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Times that all text is gone through.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of sampling and training. Equal seeds give equal results.")]
+Estimating = Annotated[bool, typer.Option("--estimate", help="Say how long it will take, and stop.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command("heads", help=HEADS_HELP)
+def heads(
+    target: Target,
+    out: Out,
+    text: Text = None,
+    data: Data = None,
+    kind: Annotated[str, typer.Option("--kind", metavar="hydra|medusa", help="Kind of head.")] = "hydra",
+    tokens: Tokens = 100_000,
+    n_heads: Annotated[int, typer.Option("--heads", min=1, max=32, help="Tokens that are guessed in a row.")] = 4,
+    vocab: Annotated[int, typer.Option("--vocab", min=1, help="Tokens that can be guessed at all.")] = 8192,
+    epochs: Epochs = 4,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")] = 1e-3,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNew = 256,
+    batch: Batch = 32,
+    seed: Seed = 0,
+    estimate: Estimating = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
+) -> None:
+    _need_engine()
+    from draftproof.drafting.drafters.head_models import save_heads
+    from draftproof.drafting.drafters.heads import HeadsDrafter
+    from draftproof.drafting.drafters.vocab_trim import forced_ids, head_times, trim_vocabulary
+    from draftproof.drafting.training import features as feature_store
+    from draftproof.drafting.training import self_text
+    from draftproof.drafting.training.estimates import estimate_heads, fastest_dtype
+    from draftproof.drafting.training.heads import HeadsTraining, held_out_texts, replay, train_heads
+
+    if kind not in ("hydra", "medusa"):
+        raise UsageError(f"--kind is hydra or medusa, not {kind!r}.")
+    training = HeadsTraining(
+        kind="hydra" if kind == "hydra" else "medusa",
+        n_heads=n_heads,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    started = time.monotonic()
+    loaded = _loaded(target)
+    model = loaded.model
+    plan = _plan(loaded, text, tokens, temperature, max_new_tokens, batch, seed)
+    dtype = fastest_dtype(model.info.hidden_size, min(vocab, model.info.vocab_size))
+    if estimate:
+        expected = estimate_heads(model, plan, training, vocab, dtype)
+        _tell_estimate(
+            {"generating": expected.generating, "reading": expected.reading, "training": expected.training}, json_output
+        )
+        return
+    with _Bars(quiet) as bars:
+        texts = _written(loaded, plan, data or out / STAGES, bars)
+        features = feature_store.extract(model, texts, (data or out / STAGES) / "features", report=bars.report)
+        held = held_out_texts(features)
+        trimmed = trim_vocabulary(
+            [each.ids[each.prompt_length :] for each, out_ in zip(texts, held.tolist(), strict=True) if not out_],
+            vocab,
+            model.info.vocab_size,
+            forced=forced_ids(loaded.vocabulary, model.info.eos_ids),
+        )
+        trained, record = train_heads(
+            model,
+            features,
+            trimmed,
+            training,
+            data_digest=self_text.digest(texts),
+            checkpoint=out / STAGES / CHECKPOINT,
+            dtype=dtype,
+            report=bars.report,
+        )
+        save_heads(out, trained, record)
+        rows = held.nonzero().flatten().tolist()
+        replays = {
+            nodes: replay(HeadsDrafter(trained, record, max_nodes=nodes), model, features, rows, budget=nodes)
+            for nodes in (7, 15)
+        }
+    times = head_times(model, trimmed.ids)
+    figures: dict[str, Any] = {
+        "kind": kind,
+        "folder": str(out),
+        "target": model.info.name,
+        "text_tokens": sum(each.generated for each in texts),
+        "train_positions": record.training["train_positions"],
+        "held_out_positions": record.training["held_out_positions"],
+        "top1": [row[0] for row in record.accuracies],
+        "top3": [sum(row[:3]) for row in record.accuracies],
+        "coverage": record.training["held_out_coverage"],
+        "vocabulary": trimmed.size,
+        "tokens_per_pass": {str(nodes): done.block_efficiency for nodes, done in replays.items()},
+        "full_head_ms": times.full_ms,
+        "trimmed_head_ms": times.trimmed_ms,
+        "seconds": time.monotonic() - started,
+    }
+    if json_output:
+        print(json.dumps(figures))
+    else:
+        _show_heads(figures)
+
+
+@app.command("draft", help=DRAFT_HELP)
+def draft(
+    target: Target,
+    out: Out,
+    text: Text = None,
+    data: Data = None,
+    tokens: Tokens = 200_000,
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Layers of the draft model.")] = 2,
+    hidden: Annotated[int, typer.Option("--hidden", min=64, help="Its width, a multiple of 64.")] = 192,
+    divergence: Annotated[
+        str, typer.Option("--divergence", metavar="fkl|rkl|jsd|tvd", help="What is minimised on the target's text.")
+    ] = "fkl",
+    on_policy: Annotated[
+        float, typer.Option("--on-policy", min=0.0, max=0.5, help="Share of steps on the draft model's own text.")
+    ] = 0.2,
+    epochs: Epochs = 3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")] = 1e-3,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNew = 256,
+    batch: Batch = 32,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json_output: Json = False,
+) -> None:
+    _need_engine()
+    from draftproof.drafting.training import features as feature_store
+    from draftproof.drafting.training import self_text
+    from draftproof.drafting.training.distill import (
+        Distillation,
+        distill,
+        save_draft,
+        small_draft_config,
+        small_draft_model,
+    )
+
+    if divergence not in ("fkl", "rkl", "jsd", "tvd"):
+        raise UsageError(f"--divergence is fkl, rkl, jsd or tvd, not {divergence!r}.")
+    distillation = Distillation(
+        divergence=divergence,  # type: ignore[arg-type]  # one of the four, as was just checked
+        on_policy=on_policy,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    started = time.monotonic()
+    loaded = _loaded(target)
+    model = loaded.model
+    plan = _plan(loaded, text, tokens, temperature, max_new_tokens, batch, seed)
+    student = small_draft_model(model, small_draft_config(model.info, layers=layers, hidden=hidden), seed=seed)
+    with _Bars(quiet) as bars:
+        texts = _written(loaded, plan, data or out / STAGES, bars)
+        features = feature_store.extract(model, texts, (data or out / STAGES) / "features", report=bars.report)
+        result = distill(
+            student,
+            model,
+            features,
+            distillation,
+            data_digest=self_text.digest(texts),
+            checkpoint=out / STAGES / CHECKPOINT,
+            report=bars.report,
+        )
+    save_draft(out, result.model, loaded.tokenizer)
+    figures = {
+        "folder": str(out),
+        "target": model.info.name,
+        "text_tokens": sum(each.generated for each in texts),
+        "parameters": sum(each.numel() for each in result.model.parameters()),
+        "accepted": list(result.acceptance),
+        "seconds": time.monotonic() - started,
+    }
+    if json_output:
+        print(json.dumps(figures))
+        return
+    steps = " → ".join(f"{value:.1%}" for value in result.acceptance)
+    print(f"draft model of {figures['parameters']:,} parameters in {out}")
+    print(f"accepted on held-out text: {steps}")
+    print(f"took {_duration(figures['seconds'])}")
+
+
+@app.command("acceptance-head", help=ACCEPTANCE_HELP)
+def acceptance_head(
+    target: Target,
+    out: Out,
+    draft: Annotated[str, typer.Option("--draft", metavar="MODEL", help="The draft model that it is trained for.")],
+    text: Text = None,
+    data: Data = None,
+    tokens: Tokens = 20_000,
+    layers: Annotated[int, typer.Option("--layers", min=1, max=32, help="Layers of the head.")] = 3,
+    epochs: Epochs = 3,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNew = 256,
+    batch: Batch = 32,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json_output: Json = False,
+) -> None:
+    _need_engine()
+    from draftproof.drafting.training import self_text
+    from draftproof.drafting.training.acceptance_head import (
+        AcceptanceTraining,
+        collect,
+        save_acceptance_head,
+        train_acceptance_head,
+    )
+
+    training = AcceptanceTraining(n_layers=layers, epochs=epochs, seed=seed)
+    started = time.monotonic()
+    loaded, drafting = _loaded(target), _loaded(draft)
+    plan = _plan(loaded, text, tokens, temperature, max_new_tokens, batch, seed)
+    with _Bars(quiet) as bars:
+        texts = _written(loaded, plan, data or out / STAGES, bars)
+        examples = collect(drafting.model, loaded.model, texts, training, report=bars.report)
+        head, figures = train_acceptance_head(
+            examples,
+            training,
+            data_digest=self_text.digest(texts) + drafting.model.info.digest,
+            checkpoint=out / STAGES / CHECKPOINT,
+            report=bars.report,
+        )
+    save_acceptance_head(
+        out,
+        head,
+        draft_digest=drafting.model.info.digest,
+        target_digest=loaded.model.info.digest,
+        figures=figures,
+    )
+    figures = figures | {"seconds": time.monotonic() - started}
+    if json_output:
+        print(json.dumps(figures | {"folder": str(out)}))
+        return
+    print(f"acceptance head in {out}, from {figures['examples']:,.0f} drafted tokens")
+    print(
+        f"held-out loss {figures['held_out_loss']:.3f}; the best constant has "
+        f"{figures['held_out_loss_of_a_constant']:.3f}"
+    )
+    print(f"took {_duration(figures['seconds'])}")
+
+
+# What the commands share
+
+
+def _need_engine() -> None:
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Training needs PyTorch and transformers: {error}.", remedy="pip install 'draftproof[engine]'"
+        ) from error
+
+
+def _loaded(source: str) -> LoadedModel:
+    from draftproof.drafting.models.load import load_model
+
+    return load_model(source)
+
+
+def _plan(
+    loaded: LoadedModel,
+    text: Path | None,
+    tokens: int,
+    temperatures: Sequence[float] | None,
+    max_new_tokens: int,
+    batch: int,
+    seed: int,
+) -> TextPlan:
+    from draftproof.drafting.training.prompts import BUILT_IN, encode_prompts, prompt_ids, read_prompts
+    from draftproof.drafting.training.self_text import TextPlan
+
+    texts = list(BUILT_IN) if text is None else read_prompts(text)
+    encode: Callable[[str], Sequence[int]] = lambda prompt: prompt_ids(loaded.tokenizer, prompt)  # noqa: E731
+    room = max(1, loaded.model.info.context_length - max_new_tokens)
+    return TextPlan(
+        prompts=encode_prompts(texts, encode, room=room),
+        tokens=tokens,
+        temperatures=tuple(temperatures or (0.0, 0.0, 0.7)),
+        max_new_tokens=max_new_tokens,
+        batch=batch,
+        seed=seed,
+    )
+
+
+def _written(loaded: LoadedModel, plan: TextPlan, folder: Path, bars: _Bars) -> list[SelfText]:
+    from draftproof.drafting.training import self_text
+
+    return self_text.generate(loaded.model, plan, folder / "text.jsonl", report=bars.report)
+
+
+def _tell_estimate(seconds: dict[str, float], as_json: bool) -> None:
+    total = sum(seconds.values())
+    if as_json:
+        print(json.dumps(seconds | {"total": total}))
+        return
+    for stage, value in seconds.items():
+        print(f"{stage:12} about {_duration(value)}")
+    print(f"{'in all':12} about {_duration(total)}, less what an earlier run has done")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _show_heads(figures: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from draftproof.cli.screen import out, plain
+
+    table = Table(title=f"{figures['kind']} heads, on held-out text", title_justify="left")
+    table.add_column("head")
+    table.add_column("first guess right", justify="right")
+    table.add_column("among the first three", justify="right")
+    for number, (first, three) in enumerate(zip(figures["top1"], figures["top3"], strict=True), start=1):
+        table.add_row(str(number), f"{first:.1%}", f"{three:.1%}")
+    screen = out()
+    screen.print(table)
+    for nodes, value in figures["tokens_per_pass"].items():
+        screen.print(plain(f"{value:.2f} tokens a verification with {nodes} drafted tokens"))
+    screen.print(
+        plain(
+            f"{figures['vocabulary']:,} tokens can be drafted, {figures['coverage']:.1%} of the held-out text. "
+            f"The head takes {figures['trimmed_head_ms']:.2f} ms, the whole one {figures['full_head_ms']:.2f} ms."
+        )
+    )
+    if figures["coverage"] < 0.97:
+        screen.print(plain("Less than 97 % is covered: more tokens (--vocab) would draft better."))
+    screen.print(plain(f"in {figures['folder']}, after {_duration(figures['seconds'])}"))
+
+
+class _Bars:
+    """A live bar for each stage on a terminal, a line now and then elsewhere, nothing when `quiet`."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from draftproof.cli.screen import err
+
+        self._quiet = quiet
+        self._said_at = time.monotonic()
+        self._tasks: dict[str, Any] = {}
+        self._live: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description:11}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+            )
+            self._live = Progress(*columns, console=err())
+
+    def report(self, stage: str, done: int, total: int, detail: str) -> None:
+        """What the stages of training call."""
+        if self._live is not None:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._live.add_task(stage, total=total, detail="")
+            self._live.update(self._tasks[stage], completed=done, total=total, detail=detail)
+        elif not self._quiet and (time.monotonic() - self._said_at > 10.0):
+            from draftproof.cli.screen import say
+
+            self._said_at = time.monotonic()
+            say(f"{stage} {done:,} of {total:,} {detail}".rstrip())
+
+    def __enter__(self) -> _Bars:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
