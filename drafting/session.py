@@ -26,6 +26,7 @@ from draftproof.drafting.policy import Policy
 from draftproof.drafting.rounds import RowRound
 from draftproof.drafting.rows import RowOutcome, RowState, logprobs_of
 from draftproof.drafting.rule import Decision, Rule, Verification
+from draftproof.drafting.rules.applied import applied
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import ContextLengthError, OutOfMemoryError, UsageError
@@ -355,14 +356,15 @@ class Session:
         score = None
         if draft.score is not None and parents:
             score = float(draft.score[index, : len(parents)].sum())
+        rule, lossless = applied(self.rule, draft.law, self.rows[row].sampling)
         return RowRound(
             row=row,
             index=self.rows[row].rounds,
             position=position,
             drafter=draft.source[index] if draft.source and parents else name,
             law=draft.law,
-            rule=self.rule.spec.name,
-            lossless=self.rule.spec.lossless,
+            rule=rule,
+            lossless=lossless,
             drafted=len(parents),
             depth=depth_of(parents),
             accepted=len(decision.path),

@@ -71,7 +71,7 @@ def _verdict(key: SubjectKey, identity: str, block: Block, start: int, generatio
     evidence = AcceptanceEvidence(
         drafter="none" if record is None else record.drafter,
         law="match" if record is None else record.law,
-        rule=generation.parts["rule"],
+        rule=generation.parts["rule"] if record is None else record.rule,
         drafted=0 if record is None else record.drafted,
         depth=0 if record is None else record.depth,
         accepted=0 if record is None else record.accepted,
