@@ -17,6 +17,8 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+_FEW = 10
+"""Counters up to which plain numbers are faster than arrays."""
 
 Words = TypeVar("Words", int, Tensor)
 """32-bit words in something wider: a number, or an int64 tensor."""
@@ -40,6 +42,8 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 
 def _philox_arrays(block: NDArray[np.uint64], rest: tuple[int, int, int], key: tuple[int, int]) -> NDArray[np.uint32]:
     """The same on the CPU, in place and in half the time: [n, 4] for n values of the counter's first word."""
+    if len(block) <= _FEW:
+        return np.array([philox((each, *rest), key) for each in block.tolist()], dtype=np.uint32).reshape(-1, 4)
     c0, (c1, c2, c3) = block.copy(), (np.full_like(block, value) for value in rest)
     high = np.empty_like(block)
     k0, k1 = key
@@ -93,7 +97,7 @@ def uniform_of(words: Tensor) -> Tensor:
 
 
 def exponential_of(words: Tensor) -> Tensor:
-    """Standard exponential from words (int64, or rounded to float32), float32, positive: `-log(1 - x)`, x = (w + 1/2) 2^-32.
+    """Standard exponential, float32, positive: `-log(1 - x)`, x = (w + 1/2) 2^-32, the words int64 or float32.
 
     Small values decide races, so they are the ones that must be fine: from 23 bits, tokens of probability below 1e-7
     would all but never win, and together they hold 2e-4 of a typical row. Without `log1p` at hand, y = 1 - x and

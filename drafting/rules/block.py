@@ -19,8 +19,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draftproof.drafting.distributions import draw_from_probs
-from draftproof.drafting.keyed_rng import Purpose
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
 from draftproof.drafting.rules.drafted_row import DraftedRow
 from draftproof.drafting.rules.follow import decide_rows
@@ -56,10 +54,10 @@ class BlockRule:
         return RuleSpec("block", lossless=True, laws=frozenset({"match", "reject"}))
 
     def decide(self, verification: Verification) -> Sequence[Decision]:
-        return decide_rows(verification, self.spec, _decide)
+        return decide_rows(verification, self.spec, decide_row)
 
 
-def _decide(row: DraftedRow) -> Decision:
+def decide_row(row: DraftedRow) -> Decision:
     drafted = len(row.tokens)
     nodes = range(drafted)
     weights = prefix_weights([row.p_of(node) for node in nodes], [row.q_of(node) for node in nodes])
@@ -71,5 +69,5 @@ def _decide(row: DraftedRow) -> Decision:
     ):
         accepted -= 1
     left = residual(weights[accepted], row.p(accepted - 1), row.q(accepted))
-    token = draw_from_probs(left, row.rng, Purpose.RESIDUAL, row.position_below(accepted - 1))
+    token = row.draw_left(left, accepted - 1)
     return Decision(tuple(nodes[:accepted]), token)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from draftproof.drafting.distributions import RowLaw, arg_max, distribution, draw, probability, row_law
+from draftproof.drafting.distributions import RowLaw, arg_max, distribution, draw, draw_from_probs, probability, row_law
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.keyed_rng import Purpose
 from draftproof.drafting.rule import Verification
@@ -93,6 +93,10 @@ class DraftedRow:
     def draw_below(self, node: int) -> int:
         """The target's own token after `node`: plain sampling's draw at that position."""
         return draw(self.logits(node), self.law(node), self.rng, Purpose.TARGET, self.position_below(node))
+
+    def draw_left(self, left: Tensor, node: int) -> int:
+        """A token after `node` from what rejections left of the target's law, [V]."""
+        return draw_from_probs(left, self.rng, Purpose.RESIDUAL, self.position_below(node))
 
     def chance(self, node: int) -> float:
         """The number in (0, 1) that decides on the node. Its lane is the node, so that a chain drafted again from a

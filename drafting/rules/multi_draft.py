@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from draftproof.drafting.distributions import draw_from_probs
-from draftproof.drafting.keyed_rng import Purpose
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
 from draftproof.drafting.rules.drafted_row import DraftedRow
 from draftproof.drafting.rules.follow import decide_rows
@@ -35,10 +33,10 @@ class MultiDraftRule:
         return RuleSpec("multi-draft", lossless=True, laws=frozenset({"match", "reject", "reject_greedy"}))
 
     def decide(self, verification: Verification) -> Sequence[Decision]:
-        return decide_rows(verification, self.spec, _decide)
+        return decide_rows(verification, self.spec, decide_row)
 
 
-def _decide(row: DraftedRow) -> Decision:
+def decide_row(row: DraftedRow) -> Decision:
     path: list[int] = []
     node = -1
     while children := row.children(node):
@@ -49,7 +47,7 @@ def _decide(row: DraftedRow) -> Decision:
         if row.chance(last) < accept_probability(float(p[drawn]), float(q[drawn])):
             node = last
         else:
-            token = draw_from_probs(residual(p, q), row.rng, Purpose.RESIDUAL, row.position_below(node))
+            token = row.draw_left(residual(p, q), node)
             hit = next((child for child in elder if row.tokens[child] == token), None)
             if hit is None:
                 return Decision(tuple(path), token)

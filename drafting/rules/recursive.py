@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from draftproof.drafting.distributions import draw_from_probs
-from draftproof.drafting.keyed_rng import Purpose
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
 from draftproof.drafting.rules.drafted_row import DraftedRow
 from draftproof.drafting.rules.follow import decide_rows
@@ -41,16 +39,16 @@ class RecursiveRule:
         return RuleSpec("recursive", lossless=True, laws=frozenset({"match", "reject", "reject_wor"}))
 
     def decide(self, verification: Verification) -> Sequence[Decision]:
-        return decide_rows(verification, self.spec, _decide)
+        return decide_rows(verification, self.spec, decide_row)
 
 
-def _decide(row: DraftedRow) -> Decision:
+def decide_row(row: DraftedRow) -> Decision:
     path: list[int] = []
     node = -1
     while row.children(node):
         accepted, left = _first_accepted(row, node)
         if accepted is None:
-            token = draw_from_probs(left, row.rng, Purpose.RESIDUAL, row.position_below(node))
+            token = row.draw_left(left, node)
             return Decision(tuple(path), token)
         path.append(accepted)
         node = accepted

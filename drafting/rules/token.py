@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draftproof.drafting.distributions import draw_from_probs
-from draftproof.drafting.keyed_rng import Purpose
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
 from draftproof.drafting.rules.drafted_row import DraftedRow
 from draftproof.drafting.rules.follow import decide_rows
@@ -40,14 +38,14 @@ class TokenRule:
         return RuleSpec("token", lossless=True, laws=frozenset({"match", "reject"}))
 
     def decide(self, verification: Verification) -> Sequence[Decision]:
-        return decide_rows(verification, self.spec, _decide)
+        return decide_rows(verification, self.spec, decide_row)
 
 
-def _decide(row: DraftedRow) -> Decision:
+def decide_row(row: DraftedRow) -> Decision:
     nodes = range(len(row.tokens))
     for node in nodes:
         if not row.chance(node) < accept_probability(row.p_of(node), row.q_of(node)):
             left = residual(row.p(node - 1), row.q(node))
-            token = draw_from_probs(left, row.rng, Purpose.RESIDUAL, row.position_below(node - 1))
+            token = row.draw_left(left, node - 1)
             return Decision(tuple(nodes[:node]), token)
     return Decision(tuple(nodes), row.draw_below(len(row.tokens) - 1))
