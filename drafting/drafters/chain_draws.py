@@ -139,8 +139,11 @@ class ChainDraws:
 
     def _sample(self, index: int, logits: Tensor) -> tuple[int, float, float]:
         law = probabilities(logits, self._sampling[index])
-        position = len(self._texts[index]) + len(self.tokens[index])
-        token = draw_from_probs(law, self._request.rng[index], Purpose.DRAFT, position, ids=self._ids)
+        node = len(self.tokens[index])
+        position = len(self._texts[index]) + node
+        # The lane makes the numbers those of this round: block verification also looks at tokens beyond those it
+        # accepts, and a number that it has looked at must not draw the token for the same position again.
+        token = draw_from_probs(law, self._request.rng[index], Purpose.DRAFT, position, lane=node, ids=self._ids)
         column = token if self._ids is None else int(torch.searchsorted(self._ids, token))
         self._laws[index].append(law)
         return column, float(law[column]), float(law.max())

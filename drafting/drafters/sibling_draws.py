@@ -2,8 +2,8 @@
 
 Each level expands the `beam` nodes with the most probable paths, each into `width` children. Under `reject_wor` the
 children are drawn without replacement, the first arrivals of one exponential race, and stand in the order of drawing;
-how many a node gets depends on tokens that are kept, never on the children themselves. Under `match` they are the most
-probable tokens. A greedy row takes the most probable tokens under either law: the limit of drawing without
+how many a node gets depends on tokens that are kept, never on the children themselves. Under `reject_greedy` they are
+the most probable tokens and one that is drawn from the others. Under `match` all are the most probable. A greedy row takes the most probable tokens under either law: the limit of drawing without
 replacement at temperature 0, and its `q` is the limit of `q`, one-hot at the first sibling.
 """
 
@@ -20,6 +20,8 @@ from draftproof.drafting.draft import Draft, Law, QTable, pack
 from draftproof.drafting.drafter import DraftRequest, StepSignal
 from draftproof.drafting.drafters.chain_draws import imitated, penalised_row
 from draftproof.drafting.keyed_rng import Purpose
+
+_NODE_BITS = 20
 
 
 @dataclass
@@ -118,7 +120,14 @@ class SiblingDraws:
         if tree.sampled:
             law = probabilities(logits, sampling)
             rng = self._request.rng[index]
-            tokens = draw_distinct(law, count, rng, Purpose.DRAFT, position=len(text), lane=node + 1)
+            lane = tree.depth << _NODE_BITS | (node + 1)  # of this round only, as in `ChainDraws`
+            best: list[int] = []
+            others = law
+            if self._law == "reject_greedy" and count > 1:
+                best = law.topk(min(count - 1, int((law > 0).sum()) - 1)).indices.tolist()
+                others = law.index_fill(0, torch.tensor(best, dtype=torch.int64, device=law.device), 0.0)
+            drawn = draw_distinct(others, count - len(best), rng, Purpose.DRAFT, position=len(text), lane=lane)
+            tokens = [*best, *drawn]
         else:
             law = torch.softmax(logits.to(torch.float32), dim=-1)
             tokens = law.topk(min(count, len(law))).indices.tolist()

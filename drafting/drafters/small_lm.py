@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from draftproof.drafting.draft import Draft, empty_draft
+from draftproof.drafting.draft import Draft, Law, empty_draft
 from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftRequest
 from draftproof.drafting.drafters.chain_draws import ChainDraws
 from draftproof.drafting.drafters.draft_cache import DraftCache
@@ -30,7 +30,9 @@ class SmallLM:
             them under either.
         temperature: what sampled rows are drafted with; None is the row's own. Any value keeps the output's law.
         max_depth: longest path.
-        width: children of each expanded node; more than one is drawn without replacement.
+        width: children of each expanded node.
+        siblings: of more than one child, how they are chosen where `law` is `reject`: `drawn` without replacement, or
+            the `best` and one that is drawn (Hu et al., ICLR 2025).
         beam: nodes of a level that are expanded.
     """
 
@@ -44,6 +46,7 @@ class SmallLM:
         max_depth: int = 16,
         width: int = 1,
         beam: int = 1,
+        siblings: Literal["drawn", "best"] = "drawn",
         name: str = "small-lm",
     ) -> None:
         if max_depth < 1 or width < 1 or beam < 1:
@@ -59,12 +62,13 @@ class SmallLM:
         self._width, self._beam = width, beam
         self._cache = DraftCache(model)
         self._texts: dict[int, list[int]] = {}
+        several: Law = "reject_wor" if siblings == "drawn" else "reject_greedy"
         self._spec = DrafterSpec(
             name=name,
             needs=frozenset() if vocabulary is None else frozenset({"text"}),
             max_nodes=width + (max_depth - 1) * width * beam if width > 1 else max_depth,
             max_depth=max_depth,
-            law="match" if law == "match" else "reject" if width == 1 else "reject_wor",
+            law="match" if law == "match" else "reject" if width == 1 else several,
             stepwise=True,
         )
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
+from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.drafter import Drafter
+from draftproof.drafting.drafters.adapter_files import AdapterTarget
+from draftproof.drafting.drafters.early_exit import EarlyExit
+from draftproof.drafting.drafters.exit_adapter import ExitAdapter, ExitAdapterConfig
 from draftproof.drafting.drafters.head_models import DraftHeads, HeadsConfig, HeadsRecord
 from draftproof.drafting.drafters.heads import HeadsDrafter
+from draftproof.drafting.drafters.kangaroo import Kangaroo
+from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter, KangarooConfig
 from draftproof.drafting.drafters.prompt_lookup import PromptLookup
+from draftproof.drafting.drafters.small_lm import SmallLM
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, output_rows
 from draftproof.drafting.model import CachedModel
 
@@ -54,10 +62,46 @@ def random_heads(tiny: Tiny, kind: Literal["hydra", "medusa"], tree: Literal["dy
     return HeadsDrafter(heads, record, tree=tree, floor=0.0)
 
 
+def small_lm(tiny: Tiny, **options: Any) -> SmallLM:
+    return SmallLM(TransformersModel(tiny.draft_llama), **options)
+
+
+def early_exit(tiny: Tiny) -> EarlyExit:
+    """Half of the vocabulary, read through an adapter of random weights; its exit is kept score of."""
+    info = tiny.target.info
+    adapter = ExitAdapter(
+        ExitAdapterConfig(exit_layer=1, rank=4),
+        AdapterTarget.of(info),
+        TrimmedVocabulary(torch.arange(0, info.vocab_size, 2), info.vocab_size),
+    )
+    _randomise(adapter)
+    return EarlyExit(1, adapters=[adapter], candidates=[1], max_depth=4)
+
+
+def kangaroo(tiny: Tiny) -> Kangaroo:
+    adapter = KangarooAdapter(KangarooConfig(1, 4, 2, 16), AdapterTarget.of(tiny.target.info))
+    _randomise(adapter)
+    return Kangaroo(adapter, eta=0.1)
+
+
+def _randomise(module: nn.Module) -> None:
+    """Weights that make every part of an adapter count."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=random))
+
+
 FACTORIES: tuple[Factory, ...] = (
     Factory("prompt-lookup", lambda tiny: PromptLookup()),
     Factory("prompt-lookup-pairs", lambda tiny: PromptLookup(n_min=2, n_max=2, max_nodes=4, max_depth=3)),
     Factory("hydra", lambda tiny: random_heads(tiny, "hydra", "dynamic")),
     Factory("hydra-sampled", lambda tiny: random_heads(tiny, "hydra", "dynamic"), temperature=0.8),
     Factory("medusa-static", lambda tiny: random_heads(tiny, "medusa", "static")),
+    Factory("small-lm", lambda tiny: small_lm(tiny, max_depth=5)),
+    Factory("small-lm-sampled", lambda tiny: small_lm(tiny, max_depth=5), temperature=0.9),
+    Factory("small-lm-tree", lambda tiny: small_lm(tiny, max_depth=3, width=3, beam=2), temperature=0.9),
+    Factory("early-exit", early_exit, temperature=0.9),
+    Factory("kangaroo", kangaroo, temperature=0.9),
 )
