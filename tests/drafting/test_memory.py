@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from draftproof.drafting.decoder import SpeculativeDecoder
 
 ROUNDS = 10_000
