@@ -80,7 +80,7 @@ def sampled_block(
         else:
             mass = positive_part(ratio * p_rows[step + 1], q_rows[step + 1]).sum()
             success = prefix_success(mass, ratio)
-        if coin(seed, position + step) < success:
+        if coin(seed, position + step, step) < success:
             accepted = step + 1
     if accepted == length:
         return length, bonus(logits, stats, start + length, seed, position + length)

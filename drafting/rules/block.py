@@ -61,10 +61,10 @@ def decide_row(row: DraftedRow) -> Decision:
     drafted = len(row.tokens)
     nodes = range(drafted)
     weights = prefix_weights([row.p_of(node) for node in nodes], [row.q_of(node) for node in nodes])
-    if drafted == 0 or row.chance(drafted - 1) < weights[drafted]:
+    if drafted == 0 or row.chance(drafted - 1, drafted - 1) < weights[drafted]:
         return Decision(tuple(nodes), row.draw_below(drafted - 1))
     accepted = drafted - 1  # from the end, because the last success counts
-    while accepted and not row.chance(accepted - 1) < accept_probability(
+    while accepted and not row.chance(accepted - 1, accepted - 1) < accept_probability(
         weights[accepted], row.p(accepted - 1), row.q(accepted)
     ):
         accepted -= 1

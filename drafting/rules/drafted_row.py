@@ -98,10 +98,13 @@ class DraftedRow:
         """A token after `node` from what rejections left of the target's law, [V]."""
         return draw_from_probs(left, self.rng, Purpose.RESIDUAL, self.position_below(node))
 
-    def chance(self, node: int) -> float:
-        """The number in (0, 1) that decides on the node. Its lane is the node, so that a chain drafted again from a
-        later position meets new numbers: block verification looks at numbers beyond the tokens it emits."""
-        return self.rng.uniform(Purpose.ACCEPT, self.position_below(self.parents[node]), lane=node)
+    def chance(self, node: int, lane: int) -> float:
+        """The number in (0, 1) that decides on the node; its lane is the step of a chain, the sibling's in a tree.
+
+        A chain that is drafted again from a later position so meets new numbers. Block verification looks at numbers
+        beyond the tokens it emits: meeting them again would bias the text.
+        """
+        return self.rng.uniform(Purpose.ACCEPT, self.position_below(self.parents[node]), lane)
 
     def _where(self, node: int) -> str:
         of = "its pending token" if node < 0 else f"node {node} of its draft"

@@ -44,7 +44,7 @@ def decide_row(row: DraftedRow) -> Decision:
         p = row.p(node)
         q = law_of_last(row.q_of_children(node), [row.tokens[child] for child in elder])
         drawn = row.tokens[last]
-        if row.chance(last) < accept_probability(float(p[drawn]), float(q[drawn])):
+        if row.chance(last, len(elder)) < accept_probability(float(p[drawn]), float(q[drawn])):
             node = last
         else:
             token = row.draw_left(residual(p, q), node)

@@ -58,9 +58,9 @@ def decide_row(row: DraftedRow) -> Decision:
 def _first_accepted(row: DraftedRow, node: int) -> tuple[int | None, Tensor]:
     """The child that is accepted, and what the rejected ones left of the target's law."""
     p, q = row.p(node), row.q_of_children(node)
-    for child in row.children(node):
+    for lane, child in enumerate(row.children(node)):
         token = row.tokens[child]
-        if row.chance(child) < accept_probability(float(p[token]), float(q[token])):
+        if row.chance(child, lane) < accept_probability(float(p[token]), float(q[token])):
             return child, p
         p, q = after_rejection(p, q, token)
     return None, p

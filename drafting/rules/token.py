@@ -44,7 +44,7 @@ class TokenRule:
 def decide_row(row: DraftedRow) -> Decision:
     nodes = range(len(row.tokens))
     for node in nodes:
-        if not row.chance(node) < accept_probability(row.p_of(node), row.q_of(node)):
+        if not row.chance(node, node) < accept_probability(row.p_of(node), row.q_of(node)):
             left = residual(row.p(node - 1), row.q(node))
             token = row.draw_left(left, node - 1)
             return Decision(tuple(nodes[:node]), token)
