@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +57,12 @@ def dissect(model: PreTrainedModel) -> Anatomy:
         raise _refusal(model, f"its {count} layers were not found in {type(decoder).__name__}")
     norm = next((getattr(decoder, name) for name in _FINAL_NORMS if hasattr(decoder, name)), None)
     linear = model.get_output_embeddings()
-    cap = getattr(config, "final_logit_softcapping", None)
-    types, windows = _layer_types(model, config, count)
+    known = isinstance(norm, nn.Module) and isinstance(linear, nn.Linear)
+    types, windows = _layer_types(model, decoder, config, count)
     return Anatomy(
         decoder=decoder,
         layers=layers,
-        head=LogitHead(norm, linear, cap) if isinstance(norm, nn.Module) and isinstance(linear, nn.Linear) else None,
+        head=LogitHead(norm, linear, *_scale_and_cap(config)) if known else None,
         layer_types=types,
         windows=windows,
         eager=config._attn_implementation == "eager",
@@ -72,6 +73,12 @@ def dissect(model: PreTrainedModel) -> Anatomy:
 
 def _refusal(model: PreTrainedModel, reason: str, remedy: str | None = None) -> UsageError:
     return UsageError(f"{type(model).__name__} cannot be decoded in drafts: {reason}.", remedy=remedy)
+
+
+def _scale_and_cap(config: Any) -> tuple[float, float | None]:
+    """What Cohere and Granite multiply logits with, under two names, and where Gemma 2 caps them."""
+    scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+    return float(scale), getattr(config, "final_logit_softcapping", None)
 
 
 def _check_kind(model: PreTrainedModel, config: Any) -> None:
@@ -100,21 +107,32 @@ def _check_kind(model: PreTrainedModel, config: Any) -> None:
         raise _refusal(model, "its config does not say how long its context is (max_position_embeddings)")
 
 
-def _layer_types(model: PreTrainedModel, config: Any, count: int) -> tuple[tuple[str, ...], dict[str, int | None]]:
-    """As transformers infers them for its own caches."""
+def _layer_types(
+    model: PreTrainedModel, decoder: nn.Module, config: Any, count: int
+) -> tuple[tuple[str, ...], dict[str, int | None]]:
+    """As transformers infers them for its own caches, but without windows that the model's code never makes."""
     window = getattr(config, "sliding_window", None)
     types = getattr(config, "layer_types", None)
     if types is None:
-        local = getattr(config, "attention_layers", None) or ()
-        if getattr(config, "attention_chunk_size", None) is not None or "local" in local:
+        if getattr(config, "attention_chunk_size", None) or "local" in (
+            getattr(config, "attention_layers", None) or ()
+        ):
             raise _refusal(model, "its attention is chunked or local, and only full and sliding windows are supported")
         types = ["full_attention" if window is None else "sliding_attention"] * count
     strange = sorted(set(types) - set(_LAYER_TYPES))
     if strange:
         raise _refusal(model, f"it has layers of the kind {strange[0]!r}, and only plain attention is supported")
+    if not _makes_windows(decoder):
+        types = ["full_attention"] * count
     if "sliding_attention" in types and not window:
         raise _refusal(model, "it has sliding-window layers and its config does not say how wide the window is")
     return tuple(types), {kind: window if kind == "sliding_attention" else None for kind in types}
+
+
+def _makes_windows(decoder: nn.Module) -> bool:
+    """Whether the code of the model knows sliding windows. Configs may name one that it does not: many Llamas do."""
+    modules = (vars(sys.modules[each.__module__]) for each in type(decoder).__mro__)
+    return any("create_sliding_window_causal_mask" in names for names in modules)
 
 
 def model_info(model: PreTrainedModel, *, name: str | None, backend: str) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""From hidden states to logits: final norm, language-model head, and the cap that Gemma 2 puts on logits."""
+"""From hidden states to logits: final norm, language-model head, and what some families do to logits afterwards."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 class LogitHead:
     norm: nn.Module
     linear: nn.Linear
+    scale: float = 1.0
     cap: float | None = None
     """Logits are squeezed into (-cap, cap) by `cap · tanh(logit / cap)` (Gemma 2, arXiv 2408.00118, section 2)."""
 
@@ -21,6 +22,8 @@ class LogitHead:
         """Logits [..., V] of states [..., H] before the final norm; [..., len(ids)] for those ids only."""
         normed = cast(Tensor, self.norm(hidden))
         logits = self._scores(normed, ids)
+        if self.scale != 1.0:
+            logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def _scores(self, normed: Tensor, ids: Tensor | None) -> Tensor:
