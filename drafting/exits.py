@@ -39,6 +39,8 @@ class Exits:
     """The one in use: layers 0 … layer - 1 draft."""
     n_layers: int = 0
     """Of the target; known once the drafter is bound."""
+    interval: int = 1
+    """Rounds of a row between two scores of it."""
     _rows: dict[tuple[int, int], _Score] = field(default_factory=dict)
     _all: dict[int, _Score] = field(default_factory=dict)
 

@@ -143,7 +143,7 @@ class EarlyExit:
         if self._spec.exits is None or event.reason != "verify":
             return
         count = self._commits[event.row] = self._commits.get(event.row, 0) + 1
-        if count % self._score_every:
+        if count % max(self._score_every, self._exits.interval):
             return
         slots = [0, *(node + 1 for node in event.path)]
         said = torch.tensor(event.tokens[: len(slots)], device=self._model.info.device)

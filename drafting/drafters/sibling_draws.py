@@ -3,8 +3,9 @@
 Each level expands the `beam` nodes with the most probable paths, each into `width` children. Under `reject_wor` the
 children are drawn without replacement, the first arrivals of one exponential race, and stand in the order of drawing;
 how many a node gets depends on tokens that are kept, never on the children themselves. Under `reject_greedy` they are
-the most probable tokens and one that is drawn from the others. Under `match` all are the most probable. A greedy row takes the most probable tokens under either law: the limit of drawing without
-replacement at temperature 0, and its `q` is the limit of `q`, one-hot at the first sibling.
+the most probable tokens and one that is drawn from the others. Under `match` all are the most probable. A greedy row
+takes the most probable tokens under every law: the limit of drawing without replacement at temperature 0, and its `q`
+is the limit of `q`, one-hot at the first sibling.
 """
 
 from __future__ import annotations

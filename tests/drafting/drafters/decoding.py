@@ -12,6 +12,7 @@ from draftproof.drafting.distributions import probabilities
 from draftproof.drafting.drafter import Drafter
 from draftproof.drafting.keyed_rng import KeyedRng
 from draftproof.drafting.model import CachedModel, RowTokens
+from draftproof.drafting.pass_costs import PassCosts
 from draftproof.drafting.policies.fixed import Fixed
 from draftproof.drafting.policy import Policy
 from draftproof.drafting.rules.catalogue import create_rule
@@ -40,10 +41,11 @@ def session_of(
     rule: str = "auto",
     vocabulary: Vocabulary | None = None,
     policy: Policy | None = None,
+    costs: PassCosts | None = None,
 ) -> Session:
     policy = policy or Fixed(length)
     if drafter is not None:
-        policy.bind(None, drafter.spec)
+        policy.bind(costs, drafter.spec)
     return Session(target, drafter, create_rule(rule), policy, vocabulary)
 
 
