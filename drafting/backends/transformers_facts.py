@@ -7,7 +7,7 @@ import inspect
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,26 +49,34 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     """Find the parts of a decoder-only model with plain attention. Raises UsageError, with the reason, for others."""
     config = model.config.get_text_config(decoder=True)
     _check_kind(model, config)
-    decoder = model.get_decoder()
+    decoder: nn.Module = cast(Any, model).get_decoder()
     count = int(config.num_hidden_layers)
     lists = [getattr(decoder, name, None) for name in _LAYER_LISTS]
     layers = next((each for each in lists if isinstance(each, nn.ModuleList) and len(each) == count), None)
     if layers is None:
         raise _refusal(model, f"its {count} layers were not found in {type(decoder).__name__}")
     norm = next((getattr(decoder, name) for name in _FINAL_NORMS if hasattr(decoder, name)), None)
-    linear = model.get_output_embeddings()
-    known = isinstance(norm, nn.Module) and isinstance(linear, nn.Linear)
+    linear = _output_embeddings(model)
+    head = None
+    if isinstance(norm, nn.Module) and isinstance(linear, nn.Linear):
+        head = LogitHead(norm, linear, *_scale_and_cap(config))
     types, windows = _layer_types(model, decoder, config, count)
     return Anatomy(
         decoder=decoder,
         layers=layers,
-        head=LogitHead(norm, linear, *_scale_and_cap(config)) if known else None,
+        head=head,
         layer_types=types,
         windows=windows,
         eager=config._attn_implementation == "eager",
         runs_layers=config.model_type in _LAYERED_TYPES and hasattr(decoder, "rotary_emb"),
         chooses_logits="logits_to_keep" in inspect.signature(model.forward).parameters,
     )
+
+
+def _output_embeddings(model: PreTrainedModel) -> nn.Module | None:
+    """The language-model head's matrix."""
+    found: nn.Module | None = cast(Any, model).get_output_embeddings()
+    return found
 
 
 def _refusal(model: PreTrainedModel, reason: str, remedy: str | None = None) -> UsageError:
@@ -92,7 +100,7 @@ def _check_kind(model: PreTrainedModel, config: Any) -> None:
         raise _refusal(
             model, f"its forward takes no {' and no '.join(missing)}, so a token cannot be told what it sees"
         )
-    if model.get_output_embeddings() is None:
+    if _output_embeddings(model) is None:
         raise _refusal(model, "it has no language-model head", "Load it with AutoModelForCausalLM.")
     if not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False):
         raise _refusal(model, "its attention is bidirectional")
@@ -137,7 +145,7 @@ def _makes_windows(decoder: nn.Module) -> bool:
 
 def model_info(model: PreTrainedModel, *, name: str | None, backend: str) -> ModelInfo:
     config = model.config.get_text_config(decoder=True)
-    vocab_size = int(model.get_output_embeddings().weight.shape[0])
+    vocab_size = int(cast(Any, _output_embeddings(model)).weight.shape[0])
     return ModelInfo(
         name=name or model.name_or_path or type(model).__name__,
         architecture=type(model).__name__,

@@ -308,7 +308,7 @@ def _packed(padded: Tensor, planned: Sequence[PlannedRow]) -> Tensor:
 
 def _unpacked(packed: Tensor, planned: Sequence[PlannedRow]) -> Tensor:
     """[T, ...] -> [B, n, ...], zeros as padding."""
-    return pad_sequence(list(packed.split([part.count for part in planned])), batch_first=True)
+    return pad_sequence(list(torch.split(packed, [part.count for part in planned])), batch_first=True)
 
 
 def _bounds(counts: Sequence[int]) -> tuple[int, ...]:

@@ -63,9 +63,9 @@ def test_what_a_dropped_row_left_cannot_reach_the_next(tiny_draft_llama: PreTrai
     cached = TransformersModel(tiny_draft_llama)
     cached.add_row(0)
     cached.forward([row_tokens(0, list(range(50)))])
-    for keys, values in cached._cache._stored.values():
-        keys[:, :, 30:].fill_(float("nan"))
-        values[:, :, 30:].fill_(float("nan"))
+    for pair in cached._cache._stored.values():
+        for tensor in pair:
+            tensor[cached._places[0], :, 30:].fill_(float("nan"))
     cached.drop_row(0)
     with reference.rows(cached, [1, 2], list(range(40))) as (short, long):
         logits = cached.forward([row_tokens(long, [3, 4]), row_tokens(short, [5])]).logits

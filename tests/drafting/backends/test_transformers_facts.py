@@ -132,7 +132,7 @@ def test_only_the_layers_of_known_families_are_run_one_by_one(tiny_gpt2: PreTrai
     cached = TransformersModel(tiny_gpt2)
     assert not cached.supports_layers
     cached.add_row(0)
-    with pytest.raises(UsageError, match="GPT2LMHeadModel cannot be run one by one.*Llama"):
+    with pytest.raises(UsageError, match=r"GPT2LMHeadModel cannot be run one by one.*Llama"):
         cached.run_layers([row_tokens(0, [1])], 0, 1)
 
 
@@ -173,9 +173,7 @@ def small(config: type[Any], **more: Any) -> Any:
     ("config", "attention", "message"),
     [
         pytest.param(small(MambaConfig, num_hidden_layers=2), None, "recurrent state", id="mamba"),
-        pytest.param(
-            small(BloomConfig, n_layer=2, n_head=4), None, "takes no position_ids", id="positions-in-the-mask"
-        ),
+        pytest.param(small(BloomConfig, n_layer=2, n_head=4), None, "takes no position_ids", id="no-positions"),
         pytest.param(
             small(GPTNeoConfig, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]]),
             None,
