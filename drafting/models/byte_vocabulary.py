@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from tokenizers import Tokenizer
 
@@ -106,7 +106,7 @@ class ByteVocabulary:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return b"".join(self.token_bytes(token) or b"" for token in ids).decode("utf-8", errors="replace")
+        return self._joined(ids).decode("utf-8", errors="replace")
 
     @cached_property
     def digest(self) -> str:
@@ -120,18 +120,26 @@ class ByteVocabulary:
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
-        if self._special.keys().isdisjoint(ids):
+        if self._joined(ids) == text.encode():
             return ids
-        # Some models can spell a control token from its characters: cut each such text behind its first character.
-        controls = "|".join(re.escape(content) for content in sorted(self.special_tokens, key=len, reverse=True))
+        # Some models spell a control token, or the token of a byte, from its characters: cut behind the first of them.
         ids = []
         start = 0
-        for match in re.finditer(controls, text):
+        for match in self._spellings.finditer(text):
             cut = match.start() + 1
             ids.extend(self._encoder.encode(text[start:cut], add_special_tokens=False).ids)
             start = cut
         ids.extend(self._encoder.encode(text[start:], add_special_tokens=False).ids)
         return [token for token in ids if token not in self._special]
+
+    def _joined(self, ids: Sequence[int]) -> bytes:
+        return b"".join(self.token_bytes(token) or b"" for token in ids)
+
+    @cached_property
+    def _spellings(self) -> re.Pattern[str]:
+        """What tokens that do not stand for themselves are written as."""
+        controls = sorted(self.special_tokens, key=len, reverse=True)
+        return re.compile("|".join([_BYTE_TOKEN.pattern, *map(re.escape, controls)]))
 
     def _table(self, ids: dict[str, int], added: dict[int, str]) -> list[bytes | None]:
         alphabet = byte_characters() if self._byte_level else {}
@@ -154,7 +162,7 @@ class ByteVocabulary:
     def _ids_of_bytes(self, backend: Tokenizer) -> list[int]:
         """Ids of the tokens `<0x00>` … `<0xFF>`; empty unless all are there."""
         ids = [backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
-        return [] if None in ids else ids
+        return [] if None in ids else cast(list[int], ids)
 
 
 def _parts(found: Any) -> Iterator[dict[str, Any]]:

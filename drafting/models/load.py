@@ -85,7 +85,7 @@ def load_model(
         else:
             tokenizer = tokenizer or read_gguf_tokenizer(place)
             vocabulary = ByteVocabulary(tokenizer)
-            model = read_gguf_model(place, dtype or torch.float32).to(device)
+            model = cast(Any, read_gguf_model(place, dtype or torch.float32)).to(device)
     return LoadedModel(_served(model, backend, str(source)), tokenizer, vocabulary)
 
 
