@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
-from draftproof.errors import InputError, UsageError
+from draftproof.errors import DraftproofError, InputError, UsageError
 
 Kind = Literal["medusa", "hydra"]
 
@@ -186,8 +186,8 @@ def load_heads(folder: Path, *, target_digest: str | None = None) -> tuple[Draft
             raise InputError(f"{weights_file} holds weights that are not numbers.")
         heads = DraftHeads(config, trimmed)
         heads.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, UsageError | InputError):
+    except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, DraftproofError):
             raise
         raise InputError(f"The draft heads in {folder} cannot be read: {error}") from error
     if target_digest is not None and record.target_digest != target_digest:

@@ -22,7 +22,7 @@ from draftproof.drafting.model import CachedModel, RowTokens, Wanted
 from draftproof.drafting.training.optimisation import Optimisation, shuffled
 from draftproof.drafting.training.progress import Report, silent
 from draftproof.drafting.training.self_text import SelfText
-from draftproof.errors import InputError, UsageError
+from draftproof.errors import DraftproofError, InputError, UsageError
 
 FORMAT = "draftproof-acceptance-head-1"
 WEIGHTS_FILE = "acceptance_head.safetensors"
@@ -241,7 +241,9 @@ def load_acceptance_head(folder: Path, *, draft_digest: str | None = None) -> tu
             raise InputError(f"{config} says width {described['hidden_size']}, and the weights have {width}.")
         head = AcceptanceHead(width, n_layers=int(described["n_layers"]), shared=bool(described["shared"]))
         head.load_state_dict(tensors)
-    except (KeyError, TypeError, IndexError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, DraftproofError):
+            raise
         raise InputError(f"The acceptance head in {folder} cannot be read: {error}") from error
     if draft_digest is not None and described["draft_digest"] != draft_digest:
         raise UsageError(

@@ -77,9 +77,10 @@ class Optimisation:
 
     def step(self, loss: Tensor) -> None:
         """One step down the gradient of `loss`; now and then the state is stored."""
-        if not bool(torch.isfinite(loss)):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise NumericalError(
-                f"The loss of step {self.done} is {float(loss)}.", remedy="Lower the learning rate and start anew."
+                f"The loss of step {self.done} is {value}.", remedy="Lower the learning rate and start anew."
             )
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate(self.done)

@@ -45,7 +45,8 @@ def untrained(target: CachedModel, kind: Kind, n_layers: int = 1) -> tuple[Draft
     info = target.info
     trimmed = TrimmedVocabulary(torch.arange(10, 90), info.vocab_size)
     config = HeadsConfig(kind, 3, info.hidden_size, info.vocab_size, n_layers)
-    return DraftHeads(config, trimmed, output_rows(target, trimmed.ids)), HeadsRecord(info.name, info.digest)
+    heads = DraftHeads(config, trimmed, output_rows(target, trimmed.ids)).requires_grad_(False)
+    return heads, HeadsRecord(info.name, info.digest)
 
 
 def stirred(heads: DraftHeads, strength: float = 0.3) -> DraftHeads:
