@@ -158,7 +158,7 @@ def save_heads(folder: Path, heads: DraftHeads, record: HeadsRecord) -> None:
     tensors["ids"] = heads.trimmed.ids.to(torch.int32)
     described = {"format": FORMAT, "config": asdict(heads.config), "record": asdict(record)}
     weights = folder / f"{WEIGHTS_FILE}.partial"
-    save_file(tensors, weights, metadata={"format": FORMAT, "target_digest": record.target_digest})
+    save_file(tensors, weights, metadata={"target_digest": record.target_digest})
     weights.replace(folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 

@@ -237,8 +237,9 @@ def _opened(model: CachedModel, plan: TextPlan, file: Path) -> dict[int, SelfTex
             f"{file} holds text of another target or of other prompts, temperatures, lengths or seeds.",
             remedy="Name another output folder, or delete the file.",
         )
-    with file.open("r+b") as out:
-        out.truncate(whole)
+    if whole < file.stat().st_size:
+        with file.open("r+b") as out:
+            out.truncate(whole)
     return texts
 
 

@@ -140,9 +140,10 @@ def heads(
         seed=seed,
     )
     started = time.monotonic()
+    prompts = _prompts(text)
     loaded = _loaded(target)
     model = loaded.model
-    plan = _plan(loaded, text, tokens, temperature, max_new_tokens, batch, seed)
+    plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     dtype = fastest_dtype(model.info.hidden_size, min(vocab, model.info.vocab_size))
     if estimate:
         expected = estimate_heads(model, plan, training, vocab, dtype)
@@ -244,9 +245,10 @@ def draft(
         seed=seed,
     )
     started = time.monotonic()
+    prompts = _prompts(text)
     loaded = _loaded(target)
     model = loaded.model
-    plan = _plan(loaded, text, tokens, temperature, max_new_tokens, batch, seed)
+    plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     student = small_draft_model(model, small_draft_config(model.info, layers=layers, hidden=hidden), seed=seed)
     with _Bars(quiet) as bars:
         texts = _written(loaded, plan, data or out / STAGES, bars)
@@ -306,8 +308,9 @@ def acceptance_head(
 
     training = AcceptanceTraining(n_layers=layers, epochs=epochs, seed=seed)
     started = time.monotonic()
+    prompts = _prompts(text)
     loaded, drafting = _loaded(target), _loaded(draft)
-    plan = _plan(loaded, text, tokens, temperature, max_new_tokens, batch, seed)
+    plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     with _Bars(quiet) as bars:
         texts = _written(loaded, plan, data or out / STAGES, bars)
         examples = collect(drafting.model, loaded.model, texts, training, report=bars.report)
@@ -357,23 +360,28 @@ def _loaded(source: str) -> LoadedModel:
     return load_model(source)
 
 
+def _prompts(text: Path | None) -> Sequence[str]:
+    from draftproof.drafting.training.prompts import BUILT_IN, read_prompts
+
+    return BUILT_IN if text is None else read_prompts(text)
+
+
 def _plan(
     loaded: LoadedModel,
-    text: Path | None,
+    prompts: Sequence[str],
     tokens: int,
     temperatures: Sequence[float] | None,
     max_new_tokens: int,
     batch: int,
     seed: int,
 ) -> TextPlan:
-    from draftproof.drafting.training.prompts import BUILT_IN, encode_prompts, prompt_ids, read_prompts
+    from draftproof.drafting.training.prompts import encode_prompts, prompt_ids
     from draftproof.drafting.training.self_text import TextPlan
 
-    texts = list(BUILT_IN) if text is None else read_prompts(text)
     encode: Callable[[str], Sequence[int]] = lambda prompt: prompt_ids(loaded.tokenizer, prompt)  # noqa: E731
     room = max(1, loaded.model.info.context_length - max_new_tokens)
     return TextPlan(
-        prompts=encode_prompts(texts, encode, room=room),
+        prompts=encode_prompts(prompts, encode, room=room),
         tokens=tokens,
         temperatures=tuple(temperatures or (0.0, 0.0, 0.7)),
         max_new_tokens=max_new_tokens,

@@ -142,9 +142,8 @@ def model_folder(tmp_path: Path, markov_model: PreTrainedModel) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # 94 single characters, beginning with the printable ASCII ones; the rest of the bytes are unknown to it.
-    ordered = sorted(characters, key=lambda c: (not c.isascii(), c))[:94]
+    blanks = ["Ġ", "Ċ", "ĉ"]  # what byte-level tokenizers write for space, line end and tab
+    ordered = blanks + [chr(code) for code in range(33, 124)]
     table = {"<unk>": 0, "<s>": 1, "</s>": 2} | {character: 3 + i for i, character in enumerate(ordered)}
     inner = Tokenizer(models.BPE(vocab=table, merges=[], unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,0 +1,148 @@
+"""`draftproof train`: from a model's folder to trained heads, draft models and acceptance heads, resumably."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from draftproof.cli.train import app
+from draftproof.drafting.drafters.head_models import load_heads
+from draftproof.drafting.drafters.heads import HeadsDrafter
+from draftproof.drafting.drafters.small_lm import SmallLM
+from draftproof.drafting.models.load import load_model
+from draftproof.drafting.policies.catalogue import create_policy
+from draftproof.drafting.sampling import Sampling
+from draftproof.errors import InputError, ModelError, UsageError
+from tests.drafting.training.conftest import decode
+
+PROMPTS = [f"Say {a}{b} and go on." for a in "abcdef" for b in "uvwxyz"]
+SHORT = ("--tokens", "600", "--max-new-tokens", "24", "--temperature", "0.5", "--batch", "16")
+
+
+def run(*arguments: object) -> None:
+    app([str(each) for each in arguments], standalone_mode=False)
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    run(*arguments, "--json", "--quiet")
+    figures = json.loads(capsys.readouterr().out)
+    assert isinstance(figures, dict)
+    return figures
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(PROMPTS))
+    return file
+
+
+def heads(model_folder: Path, prompts: Path, out: Path) -> list[object]:
+    return [
+        "heads",
+        "--target",
+        model_folder,
+        "--text",
+        prompts,
+        "--out",
+        out,
+        "--heads",
+        "2",
+        "--vocab",
+        "97",
+        "--epochs",
+        "4",
+        *SHORT,
+    ]
+
+
+def test_heads_are_trained_reported_and_draft(
+    model_folder: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = asked(capsys, *heads(model_folder, prompts, tmp_path / "heads"))
+    assert figures["text_tokens"] >= 600
+    assert len(figures["top1"]) == 2
+    assert figures["coverage"] == 1.0
+    assert set(figures["tokens_per_pass"]) == {"7", "15"}
+    assert figures["tokens_per_pass"]["7"] >= 1.0
+    loaded = load_model(model_folder)
+    drafter = HeadsDrafter.load(tmp_path / "heads")
+    text = [tuple(loaded.vocabulary.encode("Say qz"))]
+    plain = decode(loaded.model, None, text, [Sampling()], new=20)
+    assert decode(loaded.model, drafter, text, [Sampling()], new=20, draft_length=5)[0][0] == plain[0][0]
+
+
+def test_the_same_command_again_repeats_nothing_and_ends_the_same(
+    model_folder: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "heads"
+    first = asked(capsys, *heads(model_folder, prompts, out))
+    text, weights = (out / "stages" / "text.jsonl").read_bytes(), (out / "heads.safetensors").read_bytes()
+    second = asked(capsys, *heads(model_folder, prompts, out))
+    assert (out / "stages" / "text.jsonl").read_bytes() == text
+    assert (out / "heads.safetensors").read_bytes() == weights
+    assert second["top1"] == first["top1"]
+
+
+def test_a_person_is_shown_a_table_and_told_where_it_lies(
+    model_folder: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*heads(model_folder, prompts, tmp_path / "heads"), "--kind", "medusa")
+    shown = capsys.readouterr().out
+    assert "medusa heads, on held-out text" in shown
+    assert "tokens a verification with 7 drafted tokens" in shown
+    assert load_heads(tmp_path / "heads")[0].config.kind == "medusa"
+
+
+def test_an_estimate_trains_nothing(
+    model_folder: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = asked(capsys, *heads(model_folder, prompts, tmp_path / "heads"), "--estimate")
+    assert figures["total"] == pytest.approx(sum(figures[each] for each in ("generating", "reading", "training")))
+    assert figures["total"] > 0
+    assert not (tmp_path / "heads").exists()
+    run(*heads(model_folder, prompts, tmp_path / "heads"), "--estimate")
+    assert "in all" in capsys.readouterr().out
+
+
+def test_a_draft_model_and_its_acceptance_head_work_together(
+    model_folder: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, draft, head = tmp_path / "data", tmp_path / "draft", tmp_path / "head"
+    shared = ["--target", model_folder, "--text", prompts, "--data", data, *SHORT]
+    figures = asked(capsys, "draft", *shared, "--out", draft, "--layers", "1", "--hidden", "64", "--epochs", "2")
+    assert figures["accepted"][-1] > figures["accepted"][0]
+    before = (data / "text.jsonl").stat().st_mtime_ns
+    figures = asked(capsys, "acceptance-head", *shared, "--out", head, "--draft", draft)
+    assert (data / "text.jsonl").stat().st_mtime_ns == before
+    assert figures["examples"] > 400
+    target, small = load_model(model_folder), load_model(draft)
+    policy = create_policy("specdec++", head=str(head))
+    text = [tuple(target.vocabulary.encode("Say qz"))]
+    plain = decode(target.model, None, text, [Sampling()], new=20)
+    assert decode(target.model, SmallLM(small.model), text, [Sampling()], new=20, policy=policy)[0][0] == plain[0][0]
+
+
+def test_what_is_wrong_is_named(model_folder: Path, prompts: Path, tmp_path: Path) -> None:
+    command = heads(model_folder, prompts, tmp_path / "heads")
+    with pytest.raises(UsageError, match="'eagle'"):
+        run(*command, "--kind", "eagle")
+    with pytest.raises((UsageError, ModelError), match="nowhere"):
+        run("heads", "--target", tmp_path / "nowhere", "--out", tmp_path / "heads")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "fine"}\n{"prompt": 3}\n')
+    with pytest.raises(InputError, match=r"broken\.jsonl:2"):
+        run(*heads(model_folder, broken, tmp_path / "heads"))
+    with pytest.raises(UsageError, match="'kl'"):
+        run("draft", "--target", model_folder, "--out", tmp_path / "draft", "--divergence", "kl")
+    assert not (tmp_path / "heads").exists()
+
+
+@pytest.mark.parametrize("command", ["heads", "draft", "acceptance-head"])
+def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(command, "--help")
+    shown = capsys.readouterr().out
+    assert f"draftproof train {command} --target" in shown
