@@ -73,7 +73,8 @@ class ChainDraws:
         self.columns: list[list[int]] = [[] for _ in request.rows]
         """[B] their columns in the logits."""
         self._laws: list[list[Tensor]] = [[] for _ in request.rows]
-        self._scores: list[list[float]] = [[] for _ in request.rows]
+        self.scores: list[list[float]] = [[] for _ in request.rows]
+        """[B] product of the probabilities up to each token."""
 
     def beginning(self) -> list[int]:
         """Indices of the rows that may draft at all."""
@@ -93,7 +94,7 @@ class ChainDraws:
             drafted = self.tokens[index]
             drafted.append(column if self._ids is None else int(self._ids[column]))
             self.columns[index].append(column)
-            scores = self._scores[index]
+            scores = self.scores[index]
             scores.append(probability * (scores[-1] if scores else 1.0))
             signal = StepSignal(
                 row=self._request.rows[index],
@@ -112,7 +113,7 @@ class ChainDraws:
         """All that was drawn."""
         trees = [chain(tokens) for tokens in self.tokens]
         if not any(self._sampled):
-            return replace(pack(trees, self._scores), resume=resume)
+            return replace(pack(trees, self.scores), resume=resume)
         draft = pack(trees)
         return replace(draft, law="reject", q=self._table(draft), resume=resume)
 
