@@ -41,6 +41,15 @@ class VocabMap:
         return dict(zip(self.target_ids.tolist(), self.draft_ids.tolist(), strict=True))
 
 
+def known(vocabulary: Vocabulary | None, model: CachedModel) -> Vocabulary:
+    """The draft model's vocabulary. Raises UsageError when it was loaded without a tokenizer."""
+    if vocabulary is None:
+        raise UsageError(
+            f"The draft model {model.info.name} was loaded without a tokenizer, and its tokens are needed."
+        )
+    return vocabulary
+
+
 def controls_between(
     model: CachedModel, vocabulary: Vocabulary, given: Mapping[int, int] | None, binding: Binding
 ) -> tuple[Vocabulary, dict[int, int]]:

@@ -14,7 +14,7 @@ from draftproof.drafting.draft import Draft, empty_draft
 from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftRequest
 from draftproof.drafting.drafters.chain_draws import ChainDraws
 from draftproof.drafting.drafters.draft_cache import DraftCache
-from draftproof.drafting.drafters.vocab_map import Translation, VocabMap, controls_between, intersect, sides
+from draftproof.drafting.drafters.vocab_map import Translation, VocabMap, controls_between, intersect, known, sides
 from draftproof.drafting.model import CachedModel, Wanted
 from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import UsageError
@@ -25,7 +25,7 @@ class TokenIntersection:
 
     Args:
         model: the draft model.
-        vocabulary: its tokens.
+        vocabulary: its tokens; None, which a model without a tokenizer has, is refused.
         controls: control tokens, target id -> draft id; None pairs those that are written alike, and the ends of text.
         begin: draft tokens before every text, such as a BOS that the target does not have.
         law, temperature, max_depth: as in `SmallLM`.
@@ -34,7 +34,7 @@ class TokenIntersection:
     def __init__(
         self,
         model: CachedModel,
-        vocabulary: Vocabulary,
+        vocabulary: Vocabulary | None,
         *,
         controls: Mapping[int, int] | None = None,
         begin: Sequence[int] = (),
@@ -46,7 +46,7 @@ class TokenIntersection:
         if max_depth < 1:
             raise UsageError(f"max_depth is {max_depth}, it must be at least 1.")
         self.model = model
-        self._vocabulary = vocabulary
+        self._vocabulary = known(vocabulary, model)
         self._controls = controls
         self._begin = tuple(begin)
         self._temperature = temperature

@@ -17,7 +17,7 @@ from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftReque
 from draftproof.drafting.drafters.chain_draws import ChainDraws
 from draftproof.drafting.drafters.draft_cache import DraftCache
 from draftproof.drafting.drafters.text_align import Tokenization, common_length, complete, word_begin
-from draftproof.drafting.drafters.vocab_map import controls_between, sides
+from draftproof.drafting.drafters.vocab_map import controls_between, known, sides
 from draftproof.drafting.model import CachedModel, Wanted
 from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import UsageError
@@ -45,7 +45,7 @@ class StringMatch:
 
     Args:
         model: the draft model.
-        vocabulary: its tokens.
+        vocabulary: its tokens; None, which a model without a tokenizer has, is refused.
         controls: control tokens, target id -> draft id; None pairs those that are written alike, and the ends of text.
         begin: draft tokens before every text, such as a BOS that the target does not have.
         max_depth: most target tokens, and most draft tokens but one.
@@ -54,7 +54,7 @@ class StringMatch:
     def __init__(
         self,
         model: CachedModel,
-        vocabulary: Vocabulary,
+        vocabulary: Vocabulary | None,
         *,
         controls: Mapping[int, int] | None = None,
         begin: Sequence[int] = (),
@@ -64,7 +64,7 @@ class StringMatch:
         if max_depth < 1:
             raise UsageError(f"max_depth is {max_depth}, it must be at least 1.")
         self.model = model
-        self._vocabulary = vocabulary
+        self._vocabulary = known(vocabulary, model)
         self._controls = controls
         self._begin = list(begin)
         self._cache = DraftCache(model)
