@@ -47,8 +47,8 @@ class CopyingDrafter(ABC, Generic[IndexT]):
         return self._spec
 
     @abstractmethod
-    def _index(self, prompt: Sequence[int]) -> IndexT:
-        """An index of a new row, empty; `prompt` is what will be appended first, less the first generated token."""
+    def _index(self, event: Commit) -> IndexT:
+        """An index for a new row, empty; the tokens of `event` are appended to it next."""
 
     @abstractmethod
     def _tree(self, index: IndexT, budget: int) -> TokenTree:
@@ -61,7 +61,7 @@ class CopyingDrafter(ABC, Generic[IndexT]):
     def start(self, event: Commit) -> None:
         if event.row in self._rows:
             raise ContractError(f"{self.spec.name}: row {event.row} was started twice without being stopped.")
-        index = self._rows[event.row] = self._index(event.tokens[:-1])
+        index = self._rows[event.row] = self._index(event)
         for token in event.tokens:
             index.append(token)
 

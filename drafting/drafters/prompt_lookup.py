@@ -8,19 +8,19 @@ leaves doubt, shorter matches add branches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from heapq import heappop, heappush
 
+from draftproof.drafting.drafter import Commit
 from draftproof.drafting.drafters.copying import CopyingDrafter
 from draftproof.drafting.drafters.token_tree import TokenTree
-from draftproof.drafting.drafters.trust import Trust
+from draftproof.drafting.drafters.trust import SHORTER_TRUST, Trust
 from draftproof.errors import UsageError
 
 MAX_OCCURRENCES = 24
 """The newest occurrences of an n-gram that vote; frequent n-grams have hundreds, and they would cost time."""
 MAX_MATCH = 24
 """Longest match that is measured; beyond it, trust no longer grows."""
-WORTH = 0.02
+WORTH = 0.005
 """Nodes that are less likely accepted are not drafted: their share of a pass costs more than they bring."""
 
 
@@ -40,13 +40,14 @@ class NgramIndex:
 
     def append(self, token: int) -> None:
         tokens, ends = self.tokens, self._ends
-        length, right = 0, False
         for order in self._orders:
             found = self.occurrences(order)
             if found:
-                length, right = self.match_length(found[-1], order), tokens[found[-1]] == token
+                length, right = self.match_length(found[-1], order), any(tokens[end] == token for end in found)
+                self.trust.observe(length, len(found), right)
                 break
-        self.trust.observe(length, right)
+        else:
+            self.trust.observe(0, 0, False)
         tokens.append(token)
         for order in self._orders:
             if order <= len(tokens):
@@ -86,13 +87,12 @@ class PromptLookup(CopyingDrafter[NgramIndex]):
             raise UsageError(f"prompt-lookup: n_min is {n_min} and n_max {n_max}; expected 1 <= n_min <= n_max.")
         self._n_min, self._n_max = n_min, n_max
 
-    def _index(self, prompt: Sequence[int]) -> NgramIndex:
+    def _index(self, event: Commit) -> NgramIndex:
         return NgramIndex(self._n_min, self._n_max)
 
     def _tree(self, index: NgramIndex, budget: int) -> TokenTree:
         tree = TokenTree()
         heap: list[_Branch] = []
-        chances = index.trust.chances()
         left = 1.0  # probability that every longer match is wrong
         said: set[int] = set()
         for order in range(self._n_max, self._n_min - 1, -1):
@@ -100,7 +100,7 @@ class PromptLookup(CopyingDrafter[NgramIndex]):
             if not ends:
                 continue
             copies = [(end, index.match_length(end, order)) for end in ends]
-            trust = chances[min(max(length for _, length in copies), len(chances)) - 1]
+            trust = SHORTER_TRUST if said else index.trust.of(max(length for _, length in copies), len(copies))
             _branch(heap, index.tokens, copies, depth=0, parent=-1, score=left * trust)
             said.update(index.tokens[end] for end in ends)
             left *= 1.0 - trust
@@ -110,7 +110,7 @@ class PromptLookup(CopyingDrafter[NgramIndex]):
             node = tree.add(parent, token, -score)
             if depth + 1 < self.spec.max_depth and token not in self._end_ids:
                 longest = max(length for _, length in copies) + depth + 1
-                trust = chances[min(longest, len(chances)) - 1]
+                trust = index.trust.of(longest, len(copies))
                 _branch(heap, index.tokens, copies, depth=depth + 1, parent=node, score=-score * trust)
         return tree
 

@@ -52,6 +52,17 @@ class TokenTree:
         """Expected accepted tokens: one path at most is followed, so the nodes' probabilities add up."""
         return sum(self.scores)
 
+    def normalised(self) -> TokenTree:
+        """Where children are together likelier than their parent, as after fusing trees, they share its probability."""
+        below = [0.0] * (len(self) + 1)
+        for node, parent in enumerate(self.parents):
+            below[parent] += self.scores[node]
+        fair = TokenTree()
+        for token, parent, score in zip(self.tokens, self.parents, self.scores, strict=True):
+            old, new = (1.0, 1.0) if parent < 0 else (self.scores[parent], fair.scores[parent])
+            fair.add(parent, token, new * score / max(old, below[parent], 1e-30))
+        return fair
+
     def pruned(self, budget: int) -> TokenTree:
         """The `budget` nodes of the best scores, each with its parent; earlier nodes win ties."""
         scores: list[float] = []

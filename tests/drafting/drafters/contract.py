@@ -430,7 +430,7 @@ def check_law(subject: Subject) -> None:
 
 
 def _count(draft: Draft, seen: torch.Tensor, expected: torch.Tensor) -> None:
-    """Add a draft's tokens, and what `q` expects at each of their places."""
+    """Add a draft's drawn tokens, and what `q` expects at each of their places."""
     if draft.law == "match":
         return
     assert draft.q is not None
@@ -439,6 +439,8 @@ def _count(draft: Draft, seen: torch.Tensor, expected: torch.Tensor) -> None:
     for node, (token, parent) in enumerate(zip(tokens, parents, strict=True)):
         law = torch.zeros(len(seen), dtype=torch.float64)
         law[ids] = draft.q.probs[0, draft.q.of[0, node]].double()
+        if draft.law == "reject_greedy" and parent in parents[node + 1 :]:
+            continue  # chosen, not drawn
         older = [tokens[other] for other in range(node) if parents[other] == parent]
         law[older] = 0.0
         expected += law / law.sum()

@@ -17,12 +17,20 @@ from draftproof.drafting.drafters.early_exit import EarlyExit
 from draftproof.drafting.drafters.exit_adapter import ExitAdapter, ExitAdapterConfig
 from draftproof.drafting.drafters.head_models import DraftHeads, HeadsConfig, HeadsRecord
 from draftproof.drafting.drafters.heads import HeadsDrafter
+from draftproof.drafting.drafters.history import History
+from draftproof.drafting.drafters.hybrid import Hybrid
+from draftproof.drafting.drafters.input_copy import InputCopy
 from draftproof.drafting.drafters.kangaroo import Kangaroo
 from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter, KangarooConfig
+from draftproof.drafting.drafters.ngram import NGram
 from draftproof.drafting.drafters.prompt_lookup import PromptLookup
 from draftproof.drafting.drafters.small_lm import SmallLM
+from draftproof.drafting.drafters.suffix import Suffix
+from draftproof.drafting.drafters.trigram import Trigram
+from draftproof.drafting.drafters.trigram_table import TrigramTable
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, output_rows
 from draftproof.drafting.model import CachedModel
+from tests.drafting.drafters.contract import prompt_of
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,36 @@ def _randomise(module: nn.Module) -> None:
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=random))
 
 
+def outputs() -> list[list[int]]:
+    """Earlier outputs that share phrases with the prompts of the checks."""
+    return [[*prompt_of(row)[5:30], 2] for row in (7, 3, 40)]
+
+
+def old_history() -> History:
+    history = History(97)
+    for output in outputs():
+        history.add(output)
+    return history
+
+
+def arbitrating(tiny: Tiny) -> Hybrid:
+    return Hybrid([Suffix(learn=False), small_lm(tiny, max_depth=4)], mode="arbitrate")
+
+
 FACTORIES: tuple[Factory, ...] = (
     Factory("prompt-lookup", lambda tiny: PromptLookup()),
     Factory("prompt-lookup-pairs", lambda tiny: PromptLookup(n_min=2, n_max=2, max_nodes=4, max_depth=3)),
+    Factory("ngram", lambda tiny: NGram()),
+    Factory("trigram", lambda tiny: Trigram(TrigramTable.build(outputs(), 97))),
+    Factory("trigram-puct", lambda tiny: Trigram(TrigramTable.build(outputs(), 97), search="puct")),
+    Factory("suffix", lambda tiny: Suffix(learn=False)),
+    Factory("suffix-history", lambda tiny: Suffix(old_history(), learn=False)),
+    Factory("suffix-learning", lambda tiny: Suffix(old_history()), learns=True),
+    Factory("input-copy", lambda tiny: InputCopy(), prompt_matters=True),
+    Factory("input-copy-span", lambda tiny: InputCopy(span=(-9, -1), max_depth=6), prompt_matters=True),
+    Factory("hybrid-merge", lambda tiny: Hybrid([Suffix(learn=False), NGram(), InputCopy()]), 0.0, True, True),
+    Factory("hybrid-arbitrate", arbitrating, learns=True),
+    Factory("hybrid-arbitrate-sampled", arbitrating, temperature=0.9, learns=True),
     Factory("hydra", lambda tiny: random_heads(tiny, "hydra", "dynamic")),
     Factory("hydra-sampled", lambda tiny: random_heads(tiny, "hydra", "dynamic"), temperature=0.8),
     Factory("medusa-static", lambda tiny: random_heads(tiny, "medusa", "static")),

@@ -1,0 +1,181 @@
+"""Names of drafters, and how a name with arguments becomes one.
+
+Arguments are plain values, so that a command line can give them and a record can keep them: models, heads and files
+are named by where they lie. Nothing is imported before a drafter is made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from draftproof.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from draftproof.drafting.drafter import Drafter
+
+_HERE = "draftproof.drafting.drafters"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A drafter that can be asked for by name."""
+
+    name: str
+    summary: str
+    make: str | Callable[..., Drafter | None]
+    """What makes it: the path of a class whose arguments are plain values, or a function."""
+
+
+def _suffix(history: str | None = None, **settings: Any) -> Drafter:
+    """`history`: a file that `History.save` wrote; without it, an empty history is begun."""
+    from draftproof.drafting.drafters.history import History
+    from draftproof.drafting.drafters.suffix import Suffix
+
+    return Suffix(None if history is None else History.load(history), **settings)
+
+
+def _trigram(table: str | None = None, **settings: Any) -> Drafter:
+    """`table`: a file that `TrigramTable.save` wrote."""
+    from draftproof.drafting.drafters.trigram import Trigram
+    from draftproof.drafting.drafters.trigram_table import TrigramTable
+
+    return Trigram(None if table is None else TrigramTable.load(table), **settings)
+
+
+def _small_lm(model: str, backend: Literal["auto", "lean", "transformers"] = "auto", **settings: Any) -> Drafter:
+    """`model`: whatever `load_model` takes."""
+    from draftproof.drafting.drafters.small_lm import SmallLM
+    from draftproof.drafting.models.load import load_model
+
+    loaded = load_model(model, backend=backend)
+    return SmallLM(loaded.model, vocabulary=loaded.vocabulary, **settings)
+
+
+def _tokens_of_both(model: str, backend: Literal["auto", "lean", "transformers"] = "auto", **settings: Any) -> Drafter:
+    """`model`: whatever `load_model` takes; its tokenizer may be any."""
+    from draftproof.drafting.drafters.cross_vocab_tokens import TokenIntersection
+    from draftproof.drafting.models.load import load_model
+
+    loaded = load_model(model, backend=backend)
+    return TokenIntersection(loaded.model, loaded.vocabulary, **settings)
+
+
+def _through_text(model: str, backend: Literal["auto", "lean", "transformers"] = "auto", **settings: Any) -> Drafter:
+    """`model`: whatever `load_model` takes; its tokenizer may be any."""
+    from draftproof.drafting.drafters.cross_vocab_text import StringMatch
+    from draftproof.drafting.models.load import load_model
+
+    loaded = load_model(model, backend=backend)
+    return StringMatch(loaded.model, loaded.vocabulary, **settings)
+
+
+def _early_exit(exit_layer: int | None = None, adapter: str | None = None, **settings: Any) -> Drafter:
+    """`adapter`: a folder with a trained exit adapter, which knows its layer."""
+    from draftproof.drafting.drafters.early_exit import EarlyExit
+    from draftproof.drafting.drafters.exit_adapter import ExitAdapter
+
+    adapters = () if adapter is None else (ExitAdapter.load(Path(adapter)),)
+    layer = exit_layer if exit_layer is not None or not adapters else adapters[0].config.exit_layer
+    if layer is None:
+        raise UsageError("early-exit needs exit_layer, the number of layers that draft, or a trained adapter.")
+    return EarlyExit(layer, adapters=adapters, **settings)
+
+
+def _kangaroo(adapter: str, **settings: Any) -> Drafter:
+    """`adapter`: a folder with a trained Kangaroo adapter."""
+    from draftproof.drafting.drafters.kangaroo import Kangaroo
+    from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter
+
+    return Kangaroo(KangarooAdapter.load(Path(adapter)), **settings)
+
+
+def _heads(kind: str) -> Callable[..., Drafter]:
+    def make(heads: str, **settings: Any) -> Drafter:
+        """`heads`: a folder with trained draft heads."""
+        from draftproof.drafting.drafters.head_models import load_heads
+        from draftproof.drafting.drafters.heads import HeadsDrafter
+
+        loaded, record = load_heads(Path(heads))
+        if loaded.config.kind != kind:
+            raise UsageError(
+                f"The heads in {heads} are of the kind {loaded.config.kind!r}, not {kind!r}.",
+                remedy=f"Ask for the drafter {loaded.config.kind!r}.",
+            )
+        return HeadsDrafter(loaded, record, **settings)
+
+    return make
+
+
+def _hybrid(
+    drafters: str = "suffix+input-copy", mode: Literal["merge", "arbitrate"] = "merge", **settings: Any
+) -> Drafter:
+    """`drafters`: names joined by +, the cheapest first. A setting for one of them begins with its name and a dot,
+    as in `small-lm.model`; `max_nodes` is the hybrid's own."""
+    from draftproof.drafting.drafters.hybrid import Hybrid
+
+    names = [name.strip() for name in drafters.split("+")]
+    of: dict[str, dict[str, Any]] = {name: {} for name in names}
+    own: dict[str, Any] = {}
+    for setting, value in settings.items():
+        name, dot, argument = setting.partition(".")
+        if not dot:
+            own[setting] = value
+        elif name in of:
+            of[name][argument] = value
+        else:
+            raise UsageError(f"Drafter 'hybrid': {setting} is for a drafter that is not among {', '.join(names)}.")
+    made = [create_drafter(name, **of[name]) for name in names]
+    wrong = set(own) - {"max_nodes"}
+    if wrong:
+        raise UsageError(f"Drafter 'hybrid' takes no argument {sorted(wrong)[0]!r}.", remedy="It takes max_nodes.")
+    return Hybrid([child for child in made if child is not None], mode=mode, **own)
+
+
+LISTINGS = (
+    Listing("none", "Plain decoding.", lambda: None),
+    Listing(
+        "prompt-lookup", "Copies what followed the newest tokens earlier on.", f"{_HERE}.prompt_lookup:PromptLookup"
+    ),
+    Listing("ngram", "N-gram frequencies of the text, looked up token by token (ANPD).", f"{_HERE}.ngram:NGram"),
+    Listing("trigram", "A corpus's trigrams, nudged by the text, as a tree (ADED).", _trigram),
+    Listing("suffix", "Matches of any length in the text and in earlier outputs, mixed into a tree.", _suffix),
+    Listing("input-copy", "Walks through the prompt, for outputs that repeat it.", f"{_HERE}.input_copy:InputCopy"),
+    Listing("small-lm", "A small draft model of the same vocabulary.", _small_lm),
+    Listing("token-intersection", "A draft model of another vocabulary: tokens that both have (TLI).", _tokens_of_both),
+    Listing("string-match", "A draft model of another vocabulary: through text.", _through_text),
+    Listing("early-exit", "The target's lower layers, read by its head or a trained adapter.", _early_exit),
+    Listing("kangaroo", "The target's lower layers and a trained attention adapter.", _kangaroo),
+    Listing("medusa", "Trained heads that predict several tokens ahead.", _heads("medusa")),
+    Listing("hydra", "Trained heads, each given the token before it.", _heads("hydra")),
+    Listing("hybrid", "Several drafters: merged into one tree, or the most promising each round.", _hybrid),
+)
+
+
+def create_drafter(name: str, **arguments: Any) -> Drafter | None:
+    """The drafter called `name`, or None for `none`.
+
+    Raises UnknownNameError, and UsageError for arguments that it does not take.
+    """
+    listing = next((each for each in LISTINGS if each.name == name), None)
+    if listing is None:
+        raise UnknownNameError(
+            f"There is no drafter {name!r}.", remedy=f"There are: {', '.join(each.name for each in LISTINGS)}."
+        )
+    make = _attribute(listing.make) if isinstance(listing.make, str) else listing.make
+    try:
+        inspect.signature(make).bind(**arguments)
+        made: Drafter | None = make(**arguments)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(make).parameters) or "none"
+        raise UsageError(f"Drafter {name!r}: {error}.", remedy=f"Its arguments: {takes}.") from error
+    return made
+
+
+def _attribute(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
