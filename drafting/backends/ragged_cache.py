@@ -130,11 +130,12 @@ class RaggedCache(Cache):
                 row[:, to : to + len(columns)] = row.index_select(1, source)
 
     def _grow(self, places: int, capacity: int) -> None:
-        """Room for more places or columns, for all layers or none."""
-        larger: dict[int, tuple[Tensor, Tensor]] = {}
+        """Room for more places or columns, layer by layer: at no time are there two copies of more than one layer.
+
+        When memory runs out on the way, some layers have more room than others, which does no harm.
+        """
         for layer, (keys, values) in self._stored.items():
-            larger[layer] = (_enlarged(keys, places, capacity), _enlarged(values, places, capacity))
-        self._stored = larger
+            self._stored[layer] = (_enlarged(keys, places, capacity), _enlarged(values, places, capacity))
 
     # What transformers calls
 
@@ -182,6 +183,9 @@ class RaggedCache(Cache):
 
 
 def _enlarged(tensor: Tensor, places: int, capacity: int) -> Tensor:
+    places, capacity = max(places, tensor.shape[0]), max(capacity, tensor.shape[2])
+    if tensor.shape[0] == places and tensor.shape[2] == capacity:
+        return tensor
     larger = tensor.new_zeros((places, tensor.shape[1], capacity, tensor.shape[3]))
     larger[: tensor.shape[0], :, : tensor.shape[2]] = tensor
     return larger

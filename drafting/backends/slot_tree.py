@@ -207,7 +207,7 @@ class RowTable:
                 )
         device = batch[0].tokens.device
         every = batch[0].tokens if len(batch) == 1 else torch.cat([part.tokens.to(device) for part in batch])
-        low, high = (int(bound) for bound in torch.aminmax(every))
+        low, high = torch.stack(torch.aminmax(every)).tolist()
         if low < 0 or high >= self._vocab_size:
             raise UsageError(
                 f"Token id {low if low < 0 else high} is out of range; the model has ids 0 to {self._vocab_size - 1}.",

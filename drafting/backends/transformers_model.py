@@ -44,9 +44,11 @@ class TransformersModel:
             context_length=self._info.context_length,
             n_layers=self._info.n_layers,
         )
-        self._cache = RaggedCache(most_columns=self._info.context_length)
+        self._cache = self._empty_cache()
         self._places: dict[int, int] = {}
         self._head = self._parts.head if check_passes(self, model, self._parts.head) else None
+        # the rows of the check would keep their room
+        self._cache = self._empty_cache()
 
     @property
     def info(self) -> ModelInfo:
@@ -61,6 +63,9 @@ class TransformersModel:
     def allocated(self) -> tuple[int, int]:
         """Rows and columns that the cache has room for."""
         return self._cache.allocated
+
+    def _empty_cache(self) -> RaggedCache:
+        return RaggedCache(most_columns=self._info.context_length)
 
     # Rows
 
@@ -97,7 +102,6 @@ class TransformersModel:
             raise UsageError(f"wanted.logits is {wanted.logits!r}; it is 'all', 'last' or 'none'.")
         planned = self._table.plan(batch)
         self._check_taps(wanted.taps, 0, self._info.n_layers)
-        kept = self._places_kept(planned, wanted) if self._parts.chooses_logits else 0
         with self._pass(planned), self._tapped(wanted.taps) as tapped:
             output = self._model(
                 input_ids=self._padded_ids(planned),
@@ -106,10 +110,10 @@ class TransformersModel:
                 past_key_values=self._cache,
                 use_cache=True,
                 return_dict=True,
-                **({"logits_to_keep": kept} if self._parts.chooses_logits else {}),
+                **self._ends_asked(planned, wanted),
             )
             hidden = {layer: _packed(states, planned) for layer, states in tapped.items()}
-            logits = self._picked(output.logits, planned, kept, wanted)
+            logits = self._picked(output.logits, planned, wanted)
         self._table.apply(planned)
         per_row = [part.count if wanted.logits == "all" else 1 for part in planned]
         return Pass(
@@ -147,7 +151,7 @@ class TransformersModel:
                 f"Hidden states of shape {tuple(hidden.shape)} came; [{total}, {self._info.hidden_size}] was expected."
             )
         with self._pass(planned):
-            states = self.embed(self._padded_ids(planned)) if hidden is None else _unpacked(hidden, planned)
+            states = self.embed(self._padded_ids(planned)) if hidden is None else self._unpacked(hidden, planned)
             positions = self._positions(planned)
             rotary = cast(Any, self._parts.decoder).rotary_emb(states, position_ids=positions)
             masks = self._masks_by_type(planned)
@@ -175,9 +179,9 @@ class TransformersModel:
 
     @torch.no_grad()
     def embed(self, ids: Tensor) -> Tensor:
-        """Input embeddings [..., H] of ids [...], scaled where the model scales them.
+        """Input embeddings [..., H] of ids [...], scaled where the embedding itself does so (Gemma).
 
-        Without learned positions (GPT-2), which belong to a place and not to a token.
+        Without what a model makes of them afterwards: learned positions (GPT-2), a multiplier (Granite).
         """
         embeddings = self._model.get_input_embeddings()
         self._check_ids(ids, cast(Tensor, embeddings.weight).shape[0])
@@ -217,6 +221,11 @@ class TransformersModel:
         ids = [part.tokens.to(self._info.device) for part in planned]
         return pad_sequence(ids, batch_first=True) if len(ids) > 1 else ids[0].unsqueeze(0)
 
+    def _unpacked(self, hidden: Tensor, planned: Sequence[PlannedRow]) -> Tensor:
+        """[T, H] -> [B, n, H] as the layers take it, zeros as padding."""
+        per_row = torch.split(hidden.to(self._info.device, self._info.dtype), [part.count for part in planned])
+        return pad_sequence(list(per_row), batch_first=True)
+
     def _positions(self, planned: Sequence[PlannedRow]) -> Tensor:
         """[B, n] int64 on the model's device."""
         return pad_sequence([torch.tensor(part.positions) for part in planned], batch_first=True).to(self._info.device)
@@ -241,25 +250,22 @@ class TransformersModel:
             )
         return masks
 
-    def _places_kept(self, planned: Sequence[PlannedRow], wanted: Wanted) -> Tensor | int:
-        """Places in the padded rows whose logits the model computes; 0 is all of them, in transformers' way."""
-        if wanted.logits == "all":
-            return 0
-        places = {part.count - 1 for part in planned} if wanted.logits == "last" else set()
-        return torch.tensor(sorted(places), dtype=torch.int64, device=self._info.device)
+    def _ends_asked(self, planned: Sequence[PlannedRow], wanted: Wanted) -> dict[str, Tensor]:
+        """Keeps the model from computing logits that are not wanted: places in the padded rows, the same for all."""
+        if wanted.logits == "all" or not self._parts.chooses_logits:
+            return {}
+        return {"logits_to_keep": torch.tensor(_ends(planned, wanted), dtype=torch.int64, device=self._info.device)}
 
-    def _picked(
-        self, logits: Tensor, planned: Sequence[PlannedRow], kept: Tensor | int, wanted: Wanted
-    ) -> Tensor | None:
-        """[R, V] of the model's logits [B, places kept, V]."""
+    def _picked(self, logits: Tensor, planned: Sequence[PlannedRow], wanted: Wanted) -> Tensor | None:
+        """[R, V] of the model's logits [B, places, V]."""
         if wanted.logits == "none":
             return None
         if wanted.logits == "all":
             chosen = _packed(logits, planned)
         else:
-            ends = torch.tensor([part.count - 1 for part in planned], device=logits.device)
-            at = torch.searchsorted(kept, ends) if isinstance(kept, Tensor) else ends
-            chosen = logits[torch.arange(len(planned), device=logits.device), at]
+            places = _ends(planned, wanted) if self._parts.chooses_logits else range(logits.shape[1])
+            at = [places.index(part.count - 1) for part in planned]
+            chosen = logits[list(range(len(planned))), at]
         return chosen.float() if logits.device.type == "cpu" else chosen
 
     @contextmanager
@@ -292,11 +298,16 @@ class TransformersModel:
             raise UsageError(f"The states of layer {wrong} were asked for; this pass has those of {first} to {last}.")
 
     def _check_ids(self, ids: Tensor, count: int) -> None:
-        low, high = (int(bound) for bound in torch.aminmax(ids)) if ids.numel() else (0, 0)
+        low, high = torch.stack(torch.aminmax(ids)).tolist() if ids.numel() else (0, 0)
         if low < 0 or high >= count:
             raise UsageError(
                 f"Token id {low if low < 0 else high} is out of range; the model has ids 0 to {count - 1}."
             )
+
+
+def _ends(planned: Sequence[PlannedRow], wanted: Wanted) -> list[int]:
+    """Places of the rows' last tokens, where those are wanted; each place once."""
+    return sorted({part.count - 1 for part in planned}) if wanted.logits == "last" else []
 
 
 def _packed(padded: Tensor, planned: Sequence[PlannedRow]) -> Tensor:
@@ -304,11 +315,6 @@ def _packed(padded: Tensor, planned: Sequence[PlannedRow]) -> Tensor:
     if len(planned) == 1:
         return padded[0]
     return torch.cat([padded[row, : part.count] for row, part in enumerate(planned)])
-
-
-def _unpacked(packed: Tensor, planned: Sequence[PlannedRow]) -> Tensor:
-    """[T, ...] -> [B, n, ...], zeros as padding."""
-    return pad_sequence(list(torch.split(packed, [part.count for part in planned])), batch_first=True)
 
 
 def _bounds(counts: Sequence[int]) -> tuple[int, ...]:

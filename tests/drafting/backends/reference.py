@@ -326,7 +326,7 @@ class _Row:
     parents: list[int] = field(default_factory=list)
 
 
-def check_random_life(cached: CachedModel, model: PreTrainedModel, *, seed: int = 0, steps: int = 100) -> None:
+def check_random_life(cached: CachedModel, model: PreTrainedModel, *, seed: int = 0, steps: int = 60) -> None:
     """Rows that come and go, grow by trees, commit paths and are cut back, at random: all logits of every pass."""
     chance = random.Random(seed)
     vocab = cached.info.vocab_size

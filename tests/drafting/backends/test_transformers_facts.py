@@ -12,10 +12,14 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    CohereConfig,
+    CTRLConfig,
     GPTNeoConfig,
+    GraniteConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
+    Phi3Config,
     PreTrainedModel,
     Qwen2Config,
     T5Config,
@@ -202,6 +206,70 @@ def test_an_encoder_decoder_is_refused() -> None:
         TransformersModel(T5ForConditionalGeneration(config).eval())
 
 
+SIZES: dict[str, Any] = {
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(small(CohereConfig, **SIZES, logit_scale=0.3), id="multiplied"),
+        pytest.param(small(GraniteConfig, **SIZES, logits_scaling=3.0), id="divided"),
+    ],
+)
+def test_heads_that_scale_logits_are_known(config: Any) -> None:
+    model = AutoModelForCausalLM.from_config(config).eval()
+    cached = TransformersModel(model)
+    cached.add_row(0)
+    result = cached.forward([row_tokens(0, [5, 6])], Wanted(taps=(2,)))
+    assert result.logits is not None
+    reference.assert_close(cached.head(result.hidden[2]), result.logits, "head")
+
+
+def test_a_head_that_is_not_known_is_refused_and_the_rest_works() -> None:
+    """CTRL's final norm goes by another name than anybody else's."""
+    config = small(CTRLConfig, n_positions=64, dff=64, n_layer=2, n_head=4)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    cached = TransformersModel(model)
+    reference.check_tree(cached, model)
+    with pytest.raises(UsageError, match="makes logits in a way of its own"):
+        cached.head(torch.zeros(1, 64))
+
+
+def test_a_head_that_disagrees_with_the_models_logits_is_not_used(tiny_gemma2: PreTrainedModel) -> None:
+    """As it would be in a family that does something to logits which we do not know of."""
+    model = copy.deepcopy(tiny_gemma2)
+    model.register_forward_hook(halve_logits)
+    with pytest.raises(UsageError, match="makes logits in a way of its own"):
+        TransformersModel(model).head(torch.zeros(1, 64))
+
+
+def halve_logits(module: torch.nn.Module, args: object, output: Any) -> Any:
+    output.logits = output.logits / 2
+    return output
+
+
+def test_the_context_ends_where_longrope_would_change_all_rows_at_once() -> None:
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "short_factor": [1.0] * 8,
+        "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": 32,
+    }
+    config = small(Phi3Config, **SIZES, rope_parameters=rope, original_max_position_embeddings=32)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    cached = TransformersModel(model)
+    assert cached.info.context_length == 32
+    reference.check_whole_context(cached, model)
+
+
 def test_a_window_in_the_config_of_a_model_that_knows_none_is_ignored(tiny_llama: PreTrainedModel) -> None:
     """Fine-tunes carry `sliding_window` over from other families; Llama's code never looks at it."""
     config = copy.deepcopy(tiny_llama.config)
@@ -213,12 +281,7 @@ def test_a_window_in_the_config_of_a_model_that_knows_none_is_ignored(tiny_llama
 def test_layers_with_and_without_a_window_may_be_mixed_in_a_family_whose_layers_run_alone() -> None:
     config = small(
         Qwen2Config,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.2,
+        **(SIZES | {"num_hidden_layers": 3}),
         use_sliding_window=True,
         sliding_window=4,
         max_window_layers=1,
