@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -187,10 +188,14 @@ def weights_digest(model: PreTrainedModel) -> str:
     edits single weights. Values are rounded to bfloat16 first, so that a checkpoint in bfloat16 has the same digest
     when it is loaded as float32. Where the model was loaded from, and by which version, does not enter.
     """
+    return state_digest(model.config, sorted(model.state_dict().items()))
+
+
+def state_digest(config: Any, state: Iterable[tuple[str, Tensor]]) -> str:
+    """`weights_digest` of a model with this configuration and this state, in the order of names."""
     digest = hashlib.sha256()
-    config = json.dumps(_architecture(model.config.to_dict()), sort_keys=True, default=str)
-    digest.update(config.encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    digest.update(json.dumps(_architecture(config.to_dict()), sort_keys=True, default=str).encode())
+    for name, tensor in state:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(_sampled(tensor))
     return f"sha256:{digest.hexdigest()}"
