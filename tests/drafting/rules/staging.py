@@ -37,7 +37,7 @@ def staged(
         count = len(tree.tokens)
         tokens[index, :count] = torch.tensor(tree.tokens, dtype=torch.int64)
         parents[index, :count] = torch.tensor(tree.parents, dtype=torch.int64)
-        for node, q in enumerate(tree.reported):
+        for node, q in enumerate(tree.reported if law != "match" else ()):
             elder = tree.parents.index(tree.parents[node])  # siblings share a row of q
             of[index, node] = elder
             probs[index, elder] = q.to(torch.float32)

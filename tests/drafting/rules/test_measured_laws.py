@@ -76,12 +76,12 @@ def emits_the_law(name, law, drafting, vocab, count):
 
 @pytest.mark.parametrize(("name", "law", "drafting"), PARTS)
 def test_single_tokens_and_pairs_have_the_law_of_the_target(name, law, drafting):
-    emits_the_law(name, law, drafting, vocab=8, count=1500)
+    emits_the_law(name, law, drafting, vocab=8, count=1000)
 
 
 @pytest.mark.parametrize(("name", "law", "drafting"), PARTS)
 def test_a_wider_vocabulary(name, law, drafting):
-    emits_the_law(name, law, drafting, vocab=32, count=500)
+    emits_the_law(name, law, drafting, vocab=32, count=300)
 
 
 @pytest.mark.slow
@@ -115,13 +115,13 @@ def test_corrections_after_a_first_rejection_have_the_law_of_the_residual(name):
 
 def test_noise_shared_by_draft_and_residual_is_found_where_it_shows_first():
     """The same check of corrections, with residual draws that meet the draft's numbers, must fail."""
-    assert p_value(corrections("token", 1500, SharedNoise), residual(*LEFT_UNEVENLY).numpy()) < LEAST_P_VALUE / 1000
+    assert p_value(corrections("token", 3000, SharedNoise), residual(*LEFT_UNEVENLY).numpy()) < LEAST_P_VALUE / 1000
 
 
 @pytest.mark.parametrize(("name", "law", "drafting"), PARTS)
 def test_as_many_tokens_are_accepted_as_the_laws_allow(name, law, drafting):
     """Within three standard errors of what enumeration says."""
-    vocab, count = 4, 800
+    vocab, count = 4, 500
     target, draft = some_laws(vocab)
     mean = emitted_law(DECIDE[name], drafting, target, draft, vocab, 2)[1]
     accepted = np.array([len(d.path) for _, d, _ in rounds(name, law, drafting, target, draft, count)])
