@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftRequest
-from draftproof.drafting.drafters.head_models import DraftHeads, HeadsRecord, load_heads
+from draftproof.drafting.drafters.head_models import DraftHeads, HeadsRecord
 from draftproof.drafting.drafters.head_tree import TreeShape, best_shape, worth_expanding
 from draftproof.drafting.drafters.token_tree import TokenTree, pack_trees
 from draftproof.drafting.drafters.vocab_trim import normalised
@@ -95,12 +94,6 @@ class HeadsDrafter:
             max_nodes=max_nodes,
             max_depth=heads.config.n_heads,
         )
-
-    @classmethod
-    def load(cls, folder: Path | str, **options: int | float | str) -> HeadsDrafter:
-        """From what `draftproof train heads` wrote. `options` are those of the constructor."""
-        heads, record = load_heads(Path(folder))
-        return cls(heads, record, **options)  # type: ignore[arg-type]  # checked by the constructor itself
 
     @property
     def spec(self) -> DrafterSpec:

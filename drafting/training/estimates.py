@@ -95,7 +95,7 @@ def _step_seconds(model: CachedModel, training: HeadsTraining, vocabulary: int, 
         for head in range(training.n_heads):
             state = heads.state(head, hidden, embedded[:, : head + 1])
             losses.append(cross_entropy(heads.logits(state.to(dtype)).float(), classes, mass))
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.stack(losses).sum().backward()
 
     return 1.1 * _fastest(step)  # the optimiser's own work
 

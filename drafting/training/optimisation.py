@@ -85,7 +85,7 @@ class Optimisation:
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate(self.done)
         self._adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss.backward()
         nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
         self._adam.step()
         self.done += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,18 +17,22 @@ _FIELDS = ("prompt", "problem", "question", "instruction", "text")
 
 
 def read_prompts(file: Path) -> list[str]:
-    """Prompts of a file: one a line; in `.jsonl` files an object a line, with a field `prompt`, `problem`, `question`,
-    `instruction` or `text`, the first of a list `turns`, or the first user message of `messages`. Blank lines do not
-    count; a broken one is an error that names it."""
+    """Prompts of a file, which may be gzipped; a broken line is an error that names it, blank ones do not count.
+
+    A line is a prompt; in `.jsonl` files it is an object with a field `prompt`, `problem`, `question`, `instruction`
+    or `text`, or the first of a list `turns`, or the first user message of `messages`.
+    """
     prompts: list[str] = []
+    zipped = file.suffix == ".gz"
+    as_json = (file.with_suffix("") if zipped else file).suffix == ".jsonl"
     try:
-        with file.open(encoding="utf-8") as lines:
+        with gzip.open(file, "rt", encoding="utf-8") if zipped else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    text = _of_record(file, number, line) if file.suffix == ".jsonl" else line.strip()
+                    text = _of_record(file, number, line) if as_json else line.strip()
                     prompts.append(text[:MAX_CHARACTERS])
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (OSError, EOFError) as error:
+        raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text: {error}.", remedy="Save it as UTF-8.") from error
     if not prompts:

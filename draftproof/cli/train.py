@@ -38,7 +38,7 @@ the whole vocabulary would cost more than all the rest.
 
     draftproof train heads --target smollm2-135m --out heads/ --estimate
     draftproof train heads --target smollm2-135m --out heads/ --text prompts.jsonl --tokens 200000
-    draftproof generate "Name three rivers." --target smollm2-135m --drafter heads:folder=heads/
+    draftproof generate "Name three rivers." --target smollm2-135m --drafter hydra:heads=heads/
 
 FILE has a prompt a line, or, as .jsonl, an object with a field `prompt`, `problem`, `question`, `instruction`,
 `text`, `turns` or `messages`. Prompts like those you will really ask work best. At the end you see, for text that
@@ -263,7 +263,7 @@ def draft(
             report=bars.report,
         )
     save_draft(out, result.model, loaded.tokenizer)
-    figures = {
+    figures: dict[str, Any] = {
         "folder": str(out),
         "target": model.info.name,
         "text_tokens": sum(each.generated for each in texts),

@@ -194,7 +194,7 @@ def test_heads_come_back_from_their_files(target: CachedModel, tmp_path: Path) -
     first = asked(HeadsDrafter(heads, record), target, states)
     second = asked(HeadsDrafter(loaded, known), target, states)
     assert first.tree(0) == second.tree(0)
-    assert asked(HeadsDrafter.load(tmp_path, max_nodes=2), target, states).tree(0)[0] == first.tree(0)[0][:2]
+    assert asked(HeadsDrafter(loaded, known, max_nodes=2), target, states).tree(0)[0] == first.tree(0)[0][:2]
 
 
 def test_heads_of_another_target_are_refused(target: CachedModel, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_heads_of_another_target_are_refused(target: CachedModel, tmp_path: Path
     with pytest.raises(UsageError, match="trained for somebody"):
         load_heads(tmp_path, target_digest=target.info.digest)
     with pytest.raises(UsageError, match="trained for somebody"):
-        HeadsDrafter.load(tmp_path).bind(Binding(target, None))
+        HeadsDrafter(*load_heads(tmp_path)).bind(Binding(target, None))
 
 
 def test_a_folder_without_heads_says_how_to_get_some(tmp_path: Path) -> None:

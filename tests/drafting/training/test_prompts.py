@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,17 @@ def test_json_lines_may_have_any_usual_field(line: str, tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text(line + "\n")
     assert read_prompts(file) == ["x y"]
+
+
+def test_files_may_be_gzipped_and_a_damaged_one_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl.gz"
+    whole = gzip.compress(b'{"prompt": "x y"}\n' * 50)
+    file.write_bytes(whole)
+    assert read_prompts(file) == ["x y"] * 50
+    for damaged in (whole[:30], b"no gzip"):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"prompts\.jsonl\.gz cannot be read"):
+            read_prompts(file)
 
 
 @pytest.mark.parametrize(

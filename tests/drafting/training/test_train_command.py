@@ -69,7 +69,7 @@ def test_heads_are_trained_reported_and_draft(
     assert set(figures["tokens_per_pass"]) == {"7", "15"}
     assert figures["tokens_per_pass"]["7"] >= 1.0
     loaded = load_model(model_folder)
-    drafter = HeadsDrafter.load(tmp_path / "heads")
+    drafter = HeadsDrafter(*load_heads(tmp_path / "heads"))
     text = [tuple(loaded.vocabulary.encode("Say qz"))]
     plain = decode(loaded.model, None, text, [Sampling()], new=20)
     assert decode(loaded.model, drafter, text, [Sampling()], new=20, draft_length=5)[0][0] == plain[0][0]
