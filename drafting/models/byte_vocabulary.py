@@ -91,8 +91,8 @@ class ByteVocabulary:
     def encode(self, text: str) -> list[int]:
         """Ids whose bytes, joined, are the text's: no space is put before it and nothing is normalised.
 
-        A vocabulary without tokens for single bytes loses the characters that it does not have. Lone surrogates,
-        which UTF-8 cannot hold, count as U+FFFD.
+        A vocabulary that lacks a byte loses the characters that have it: SmolLM2's has no token for U+0004. Lone
+        surrogates, which UTF-8 cannot hold, count as U+FFFD.
         """
         text = _SURROGATE.sub("\ufffd", text)
         if not self._spaced or _SPACE not in text or not self._byte_ids:

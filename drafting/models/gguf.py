@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
 from draftproof.drafting.models.gguf_config import ROTARY_DIVISORS, GgufConfig, gguf_config
 from draftproof.drafting.models.gguf_file import GgufFile, failures_named, open_gguf
@@ -47,15 +47,9 @@ _OTHER_TENSORS = {
 }
 
 
-def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    with failures_named(path):
-        return gguf_tokenizer(open_gguf(path))
-
-
-def read_gguf_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def gguf_model(file: GgufFile, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The transformers model of a file, on the CPU, in evaluation mode."""
-    with failures_named(path):
-        file = open_gguf(path)
+    with failures_named(file.path):
         config = gguf_config(file)
         weights = {name: tensor.to(dtype) for name, tensor in _weights(file, config, file.readers)}
         written = cast(Any, CONFIG_MAPPING)[config.transformers["model_type"]].from_dict(config.transformers)
@@ -83,8 +77,7 @@ def convert_gguf(
         file = open_gguf(path)
         config = gguf_config(file)
         tokenizer = gguf_tokenizer(file)
-        total = sum(int(reader.n_elements) for reader in file.readers.values())
-        done = 0
+        total, done = file.parameters, 0
         shards = _shards(file)
         weight_map: dict[str, str] = {}
         for number, names in enumerate(shards, 1):

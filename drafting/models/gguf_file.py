@@ -27,6 +27,10 @@ class GgufFile:
     def architecture(self) -> str:
         return str(self.metadata.get("general.architecture"))
 
+    @property
+    def parameters(self) -> int:
+        return sum(int(reader.n_elements) for reader in self.readers.values())
+
     def shape(self, name: str) -> tuple[int, ...]:
         """As torch counts: the file has its dimensions the other way round."""
         return tuple(int(size) for size in reversed(self.readers[name].shape))

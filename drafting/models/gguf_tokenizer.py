@@ -13,7 +13,7 @@ from typing import Any, cast
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from draftproof.drafting.models.gguf_file import GgufFile
+from draftproof.drafting.models.gguf_file import GgufFile, failures_named
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 """Kinds of tokens in `tokenizer.ggml.token_type`."""
@@ -50,6 +50,11 @@ _COMPOSED = ("qwen2",)
 
 def gguf_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
     """Raises ModelError for a kind of tokenizer, or a way of cutting, that is not known."""
+    with failures_named(file.path):
+        return _tokenizer(file)
+
+
+def _tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
     tokens = _listed(file, "tokens", str)
     if len(set(tokens)) != len(tokens):
         raise file.refused("lists a token twice", _REMEDY)

@@ -20,7 +20,9 @@ from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
 from draftproof.drafting.models.catalogue import CATALOGUE, fetched_folder, standard_models_folder
 from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
-from draftproof.drafting.models.gguf import read_gguf_model, read_gguf_tokenizer
+from draftproof.drafting.models.gguf import gguf_model
+from draftproof.drafting.models.gguf_file import open_gguf
+from draftproof.drafting.models.gguf_tokenizer import gguf_tokenizer
 from draftproof.drafting.models.memory import available_bytes
 from draftproof.drafting.models.quiet import no_progress_bars
 from draftproof.drafting.models.tokenizer import load_tokenizer
@@ -78,15 +80,8 @@ def load_model(
     place = find_source(source, models_folder)
     with failures_named(place):
         if place.is_dir():
-            checkpoint = read_checkpoint(place)
-            tokenizer = tokenizer or load_tokenizer(place)
-            vocabulary = ByteVocabulary(tokenizer)
-            model = load_checkpoint(checkpoint, dtype, device)
-        else:
-            tokenizer = tokenizer or read_gguf_tokenizer(place)
-            vocabulary = ByteVocabulary(tokenizer)
-            model = cast(Any, read_gguf_model(place, dtype or torch.float32)).to(device)
-    return LoadedModel(_served(model, backend, str(source)), tokenizer, vocabulary)
+            return _from_folder(place, tokenizer, backend, dtype, device, str(source))
+        return _from_gguf(place, tokenizer, backend, dtype, device, str(source))
 
 
 def find_source(source: str | Path, models_folder: Path | None = None) -> Path:
@@ -128,21 +123,64 @@ def backend_for(config: Any, dtype: torch.dtype, device: torch.device) -> tuple[
     return ("lean", "a model of the Llama family in float32 on the CPU") if reason is None else ("transformers", reason)
 
 
+def _from_folder(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase | None,
+    backend: Backend,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    name: str,
+) -> LoadedModel:
+    from draftproof.drafting.backends.lean_llama import LeanLlama
+
+    checkpoint = read_checkpoint(folder)
+    config = checkpoint_config(checkpoint)
+    dtype = dtype or (torch.float32 if device.type == "cpu" else getattr(config, "dtype", None)) or torch.float32
+    tokenizer = tokenizer or load_tokenizer(folder)
+    vocabulary = ByteVocabulary(tokenizer)
+    if _chosen(backend, config, dtype, device, name) == "lean":
+        _must_fit(folder, checkpoint.parameters, dtype, device)
+        return LoadedModel(LeanLlama.from_checkpoint(checkpoint, name=name), tokenizer, vocabulary)
+    model = checkpoint_model(checkpoint, config, dtype, device)
+    return LoadedModel(_served(model, "transformers", name), tokenizer, vocabulary)
+
+
+def _from_gguf(
+    file: Path,
+    tokenizer: PreTrainedTokenizerBase | None,
+    backend: Backend,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    name: str,
+) -> LoadedModel:
+    opened = open_gguf(file)
+    dtype = dtype or torch.float32
+    tokenizer = tokenizer or gguf_tokenizer(opened)
+    vocabulary = ByteVocabulary(tokenizer)
+    _must_fit(file, opened.parameters, dtype, torch.device("cpu"))
+    model = cast(Any, gguf_model(opened, dtype)).to(device)
+    return LoadedModel(_served(model, backend, name), tokenizer, vocabulary)
+
+
 def _served(model: PreTrainedModel, backend: Backend, name: str) -> CachedModel:
     """`model` behind the engine's protocol."""
     from draftproof.drafting.backends.lean_llama import LeanLlama
     from draftproof.drafting.backends.transformers_model import TransformersModel
 
-    best, reason = backend_for(model.config, model.dtype, model.device)
+    if _chosen(backend, model.config, model.dtype, model.device, name) == "lean":
+        return LeanLlama.from_transformers(model, name=name)
+    return TransformersModel(model, name=name)
+
+
+def _chosen(backend: Backend, config: Any, dtype: torch.dtype, device: torch.device, name: str) -> str:
+    best, reason = backend_for(config, dtype, device)
     if backend == "lean" and best != "lean":
         raise UsageError(f"The lean backend cannot run {name}: {reason}.", remedy="Leave the choice to backend='auto'.")
-    if best == "lean" and backend != "transformers":
-        return cast(CachedModel, LeanLlama.from_transformers(model, name=name))
-    return cast(CachedModel, TransformersModel(model, name=name))
+    return best if backend == "auto" else backend
 
 
-def load_checkpoint(checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
-    """The transformers model of a checkpoint, in evaluation mode, with every weight from its files."""
+def checkpoint_config(checkpoint: Checkpoint) -> Any:
+    """The transformers configuration of a causal language model. Raises ModelError for any other."""
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
     folder, kind = checkpoint.folder, checkpoint.config["model_type"]
@@ -152,23 +190,34 @@ def load_checkpoint(checkpoint: Checkpoint, dtype: torch.dtype | None, device: t
             f"{folder} holds a model of type {kind!r}, which transformers does not know; {own}.",
             remedy="Use a model that transformers itself has, or update transformers.",
         )
-    auto_config, auto_model = cast(Any, AutoConfig), cast(Any, AutoModelForCausalLM)
-    config = auto_config.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    config = cast(Any, AutoConfig).from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{folder} holds a model of type {kind!r}, which is no causal language model.")
-    if dtype is None and device.type == "cpu":
-        dtype = torch.float32
-    _must_fit(checkpoint, dtype or getattr(config, "dtype", None) or torch.float32, device)
-    with no_progress_bars():
-        model, loading = auto_model.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype or "auto",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+    return config
+
+
+def checkpoint_model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The transformers model of a checkpoint, in evaluation mode, with every weight from its files."""
+    folder = checkpoint.folder
+    _must_fit(folder, checkpoint.parameters, dtype, device)
+    try:
+        with no_progress_bars():
+            model, loading = cast(Any, AutoModelForCausalLM).from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ModelError(
+            f"{folder} has tensors of other shapes than its config.json gives them; transformers' report names them.",
+            remedy="Get the checkpoint again, all its files.",
+        ) from error
     absent = sorted(loading["missing_keys"])
     if absent:
         raise ModelError(
@@ -179,12 +228,12 @@ def load_checkpoint(checkpoint: Checkpoint, dtype: torch.dtype | None, device: t
     return cast(PreTrainedModel, model.to(device).eval().requires_grad_(False))
 
 
-def _must_fit(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
-    needed = checkpoint.parameters * dtype.itemsize
+def _must_fit(place: Path, parameters: int, dtype: torch.dtype, device: torch.device) -> None:
+    needed = parameters * dtype.itemsize
     available = available_bytes()
     if device.type == "cpu" and available is not None and needed > available:
         raise OutOfMemoryError(
-            f"{checkpoint.folder} needs {needed / 2**30:.1f} GiB in {_short(dtype)}, "
+            f"{place} needs {needed / 2**30:.1f} GiB in {_short(dtype)}, "
             f"and {available / 2**30:.1f} GiB of memory are available.",
             remedy="Free memory, take a smaller model, or load with dtype=torch.bfloat16, which is half of float32.",
         )
@@ -192,10 +241,12 @@ def _must_fit(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
 
 @contextmanager
 def failures_named(place: Path) -> Iterator[None]:
-    """Turns what libraries raise while they read `place` into errors of ours."""
+    """Errors say where they came up, and what libraries raise while they read `place` becomes an error of ours."""
     try:
         yield
-    except DraftproofError:
+    except DraftproofError as error:
+        if str(place) not in error.message:
+            error.add_note(f"In {place}.")
         raise
     except Exception as error:
         first = str(error).strip().partition("\n")[0]

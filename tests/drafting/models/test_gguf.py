@@ -14,10 +14,20 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from draftproof.drafting.models import gguf as reader
-from draftproof.drafting.models.gguf import convert_gguf, read_gguf_model, read_gguf_tokenizer
+from draftproof.drafting.models.gguf import convert_gguf, gguf_model
+from draftproof.drafting.models.gguf_file import open_gguf
+from draftproof.drafting.models.gguf_tokenizer import gguf_tokenizer
 from draftproof.errors import ModelError
 
 Write = Callable[..., Path]
+
+
+def read_gguf_model(path: Path) -> PreTrainedModel:
+    return gguf_model(open_gguf(path))
+
+
+def read_gguf_tokenizer(path: Path) -> Any:
+    return gguf_tokenizer(open_gguf(path))
 
 
 def logits(model: PreTrainedModel) -> torch.Tensor:
@@ -217,7 +227,7 @@ def test_counts_that_no_file_holds_are_an_error_of_ours(tiny_gguf: Path, tmp_pat
 def test_text_is_cut_as_the_file_says(
     cut: str, text: str, tokens: list[str], gguf_llama: PreTrainedModel, write: Write, tmp_path: Path
 ) -> None:
-    tokenizer: Any = read_gguf_tokenizer(write(tmp_path / "model.gguf", gguf_llama, pre=cut))
+    tokenizer = read_gguf_tokenizer(write(tmp_path / "model.gguf", gguf_llama, pre=cut))
     assert tokenizer.tokenize(text) == tokens
     assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=False) == text
 
@@ -226,7 +236,7 @@ def test_a_converted_tokenizer_is_the_one_that_was_read(tiny_gguf: Path, tmp_pat
     from draftproof.drafting.models.tokenizer import load_tokenizer
 
     convert_gguf(tiny_gguf, tmp_path)
-    read: Any = read_gguf_tokenizer(tiny_gguf)
+    read = read_gguf_tokenizer(tiny_gguf)
     loaded: Any = load_tokenizer(tmp_path)
     text = "<|im_start|>in  the\n\n12 é€😀\t<|im_end|>"
     assert loaded.encode(text) == read.encode(text)
@@ -242,7 +252,7 @@ def test_a_start_token_is_put_where_the_file_asks_for_one(
     gguf_llama: PreTrainedModel, write: Write, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "model.gguf", gguf_llama, change=lambda writer: writer.add_add_bos_token(True))
-    with_start: Any = read_gguf_tokenizer(file)
+    with_start = read_gguf_tokenizer(file)
     assert with_start.encode("1")[0] == 1
     assert with_start.encode("1", add_special_tokens=False) == with_start.encode("1")[1:]
 
@@ -268,7 +278,7 @@ def sentence_pieces(write: Write, model: PreTrainedModel, path: Path, **keys: An
 
 
 def test_sentence_pieces_are_joined_by_score(gguf_llama: PreTrainedModel, write: Write, tmp_path: Path) -> None:
-    tokenizer: Any = read_gguf_tokenizer(sentence_pieces(write, gguf_llama, tmp_path / "model.gguf"))
+    tokenizer = read_gguf_tokenizer(sentence_pieces(write, gguf_llama, tmp_path / "model.gguf"))
     assert tokenizer.tokenize("the the") == ["▁the", "▁the"]
     assert tokenizer.tokenize("é") == ["▁", "<0xC3>", "<0xA9>"]
     assert tokenizer.encode("the") == [1, PIECES.index("▁the")]  # this kind of file asks for a start token
