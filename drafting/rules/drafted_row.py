@@ -58,7 +58,7 @@ class DraftedRow:
 
     def law(self, node: int) -> RowLaw:
         if node not in self._laws:
-            self._laws[node] = row_law(self.logits(node), self.sampling, self._where(node))
+            self._laws[node] = row_law(self.logits(node), self.sampling, self.where(node))
         return self._laws[node]
 
     def p(self, node: int) -> Tensor:
@@ -88,7 +88,7 @@ class DraftedRow:
         return float(self.q(node)[self.tokens[node]])
 
     def arg_max_below(self, node: int) -> int:
-        return arg_max(self.logits(node), self._where(node))
+        return arg_max(self.logits(node), self.where(node))
 
     def draw_below(self, node: int) -> int:
         """The target's own token after `node`: plain sampling's draw at that position."""
@@ -106,7 +106,8 @@ class DraftedRow:
         """
         return self.rng.uniform(Purpose.ACCEPT, self.position_below(self.parents[node]), lane)
 
-    def _where(self, node: int) -> str:
+    def where(self, node: int) -> str:
+        """How errors name the row of logits."""
         of = "its pending token" if node < 0 else f"node {node} of its draft"
         return f"Row {self.index} of the batch, logits after {of} (position {self.position_below(node)}):"
 
@@ -149,6 +150,24 @@ class QReader:
     def same_row(self, index: int, nodes: list[int]) -> bool:
         return len({int(self._table.of[index, node]) for node in nodes}) == 1
 
+    def checked(self, lengths: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All of it at once on the logits' device: probs [B, M, W] renormalised, of [B, N] and ids.
+
+        `lengths` are rows with the number of their nodes. Raises ContractError for what `row` would raise for.
+        """
+        probs = self._table.probs.to(device=self._device, dtype=torch.float32)
+        of = self._table.of.to(self._device)
+        total = probs.sum(dim=-1)
+        fine = ((total - 1.0).abs() <= _SUM_TOLERANCE) & (probs.amin(dim=-1) >= 0.0)
+        inside = (of >= 0) & (of < probs.shape[1])
+        good = (inside & fine.gather(1, torch.where(inside, of, 0))).tolist()
+        for index, count in lengths:
+            for node in range(count):
+                if not good[index][node]:
+                    self.row(index, node)  # says what is wrong
+        ids = None if self._table.ids is None else self._table.ids.to(self._device)
+        return probs / total.unsqueeze(-1), of, ids
+
     def _read(self, index: int, node: int, which: int) -> Tensor:
         if not 0 <= which < self._table.probs.shape[1]:
             raise ContractError(
@@ -169,8 +188,11 @@ class QReader:
         return full.index_copy_(0, self._table.ids.to(self._device), given / total)
 
 
-def drafted_rows(verification: Verification) -> list[DraftedRow]:
-    """All rows. Raises ContractError for a draft that does not fit its logits, or is broken."""
+def drafted_rows(verification: Verification) -> tuple[list[DraftedRow], QReader | None]:
+    """All rows, and their drafter's laws where there are any.
+
+    Raises ContractError for a draft that does not fit its logits, or is broken.
+    """
     draft, logits = verification.draft, verification.logits
     rows = draft.rows
     if not (
@@ -185,7 +207,7 @@ def drafted_rows(verification: Verification) -> list[DraftedRow]:
         )
     has_q = draft.law != "match" and draft.tokens.shape[1] > 0 and bool((draft.n_nodes > 0).any())
     q_table = QReader(draft, logits.shape[-1], logits.device) if has_q else None
-    return [DraftedRow(verification, index, q_table) for index in range(rows)]
+    return [DraftedRow(verification, index, q_table) for index in range(rows)], q_table
 
 
 def _checked_tree(verification: Verification, index: int, vocab_size: int) -> tuple[list[int], list[int]]:

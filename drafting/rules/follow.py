@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from draftproof.drafting.draft import Law
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
 from draftproof.drafting.rules.drafted_row import DraftedRow, drafted_rows
+from draftproof.drafting.rules.on_device import KERNELS, decide_on_device
 from draftproof.errors import ContractError
 
 ALL_LAWS: frozenset[Law] = frozenset({"match", "reject", "reject_wor", "reject_greedy"})
@@ -48,7 +49,9 @@ def decide_rows(
         raise ContractError(
             f"The rule {spec.name!r} was handed a draft of law {law!r}; it verifies {', '.join(sorted(spec.laws))}."
         )
-    rows = drafted_rows(verification)
+    rows, q = drafted_rows(verification)
+    if verification.logits.is_cuda and spec.name in KERNELS:
+        return decide_on_device(verification, rows, spec.name, q)
     return [
         follow_arg_max(row) if row.sampling.greedy else follow_draws(row) if law == "match" else decide(row)
         for row in rows

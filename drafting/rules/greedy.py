@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
-from draftproof.drafting.rules.drafted_row import drafted_rows
-from draftproof.drafting.rules.follow import ALL_LAWS, follow_arg_max
+from draftproof.drafting.rules.follow import ALL_LAWS, decide_rows, follow_arg_max
 from draftproof.errors import UsageError
 
 
@@ -26,4 +25,4 @@ class GreedyRule:
                     f"The rule 'greedy' was handed row {index} with temperature {sampling.temperature}.",
                     remedy="Use the rule 'auto', or temperature 0.",
                 )
-        return [follow_arg_max(row) for row in drafted_rows(verification)]
+        return decide_rows(verification, self.spec, follow_arg_max)

@@ -45,7 +45,8 @@ class TypicalRule:
         return RuleSpec("typical", lossless=False, laws=ALL_LAWS)
 
     def decide(self, verification: Verification) -> Sequence[Decision]:
-        return [follow_arg_max(row) if row.sampling.greedy else self._decide(row) for row in drafted_rows(verification)]
+        rows, _ = drafted_rows(verification)
+        return [follow_arg_max(row) if row.sampling.greedy else self._decide(row) for row in rows]
 
     def _decide(self, row: DraftedRow) -> Decision:
         path = self._longest(row, -1)[2]

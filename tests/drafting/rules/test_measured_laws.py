@@ -85,6 +85,7 @@ def test_a_wider_vocabulary(name, law, drafting):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("vocab", [8, 32])
 @pytest.mark.parametrize(("name", "law", "drafting"), PARTS)
 def test_two_hundred_thousand_rounds(name, law, drafting, vocab):

@@ -255,7 +255,8 @@ def test_a_row_reads_the_laws_that_it_was_given():
     """Positions, nodes and rows of q belong together: the exact tests run on the same numbers as the engine."""
     target, draft = random_laws(4, 3, 1), random_laws(4, 3, 2)
     trees = [sampled_chain(2)(draft, KeyedChoices(KeyedRng(seed), 10)) for seed in range(6)]
-    for row, tree in zip(drafted_rows(staged(trees, log_of(target), "reject")), trees, strict=True):
+    rows, _ = drafted_rows(staged(trees, log_of(target), "reject"))
+    for row, tree in zip(rows, trees, strict=True):
         for node in range(2):
             assert torch.allclose(row.p(node - 1).double(), target(tree.text(node - 1)), atol=1e-6)
             assert torch.allclose(row.q(node).double(), draft(tree.text(node - 1)), atol=1e-6)
