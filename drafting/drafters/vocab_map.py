@@ -44,9 +44,7 @@ class VocabMap:
 def known(vocabulary: Vocabulary | None, model: CachedModel) -> Vocabulary:
     """The draft model's vocabulary. Raises UsageError when it was loaded without a tokenizer."""
     if vocabulary is None:
-        raise UsageError(
-            f"The draft model {model.info.name} was loaded without a tokenizer, and its tokens are needed."
-        )
+        raise UsageError(f"The draft model {model.info.name} comes without a tokenizer, and its tokens are needed.")
     return vocabulary
 
 
