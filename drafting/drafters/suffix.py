@@ -94,9 +94,9 @@ class SuffixIndex:
                 levels.append((trust, state, None))
             state = automaton.link[state]
             matched = automaton.length[state]
-        for rank, level in enumerate(history):
-            shorter = SHORTER_HISTORY_TRUST[level.length > 1]
-            levels.append((shorter if rank else _at(HISTORY_TRUST, level.length), ROOT, level))
+        for rank, said in enumerate(history):
+            shorter = SHORTER_HISTORY_TRUST[said.length > 1]
+            levels.append((shorter if rank else _at(HISTORY_TRUST, said.length), ROOT, said))
         if history:
             levels.sort(key=lambda level: -level[0])
         left = 1.0

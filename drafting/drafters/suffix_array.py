@@ -71,7 +71,7 @@ def _sorted_suffixes(tokens: npt.NDArray[np.int64]) -> array[int]:
     rank, size = tokens.copy(), len(tokens)
     order = np.argsort(rank, kind="stable")
     span = 1
-    while span < LONGEST and size:
+    while span < min(LONGEST, size):
         after = np.zeros(size, dtype=np.int64)
         after[: size - span] = rank[span:] + 1
         key = rank * (int(rank.max()) + 2) + after

@@ -71,7 +71,7 @@ class SuffixAutomaton:
     def _count_up(self, state: int) -> tuple[int, ...]:
         """One more occurrence of every suffix of the text; returns what `newest` was, for undoing it."""
         link, count, newest, size = self.link, self.count, self.newest, self.size
-        was = []
+        was: list[int] = []
         while state != ROOT and len(was) < MAX_CLIMB:
             count[state] += 1
             was.append(newest[state])

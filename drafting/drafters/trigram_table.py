@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class TrigramTable:
         return cls(vocab_size, pairs[kept], tokens[kept], shares[kept])
 
     def save(self, path: str | Path) -> None:
-        arrays = {"pairs": self._pairs, "tokens": self._tokens, "shares": self._shares}
+        arrays: dict[str, npt.NDArray[Any]] = {"pairs": self._pairs, "tokens": self._tokens, "shares": self._shares}
         save_file(arrays, path, metadata={"format": FORMAT, "vocab_size": str(self.vocab_size)})
 
     @classmethod

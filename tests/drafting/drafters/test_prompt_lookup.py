@@ -7,27 +7,15 @@ import random
 import pytest
 
 from draftproof.drafting.draft import Draft
-from draftproof.drafting.drafter import Binding, Commit, DraftRequest
+from draftproof.drafting.drafter import Commit
 from draftproof.drafting.drafters.prompt_lookup import NgramIndex, PromptLookup
-from draftproof.drafting.keyed_rng import KeyedRng
-from draftproof.drafting.sampling import Sampling
 from draftproof.errors import ContractError, UsageError
+from tests.drafting.drafters.asking import asked, paths, started
 from tests.drafting.drafters.factories import Tiny
 
 
 def drafted(tiny: Tiny, text: list[int], budget: int = 8, **settings: int) -> Draft:
-    drafter = PromptLookup(**settings)
-    drafter.bind(Binding(tiny.target, None))
-    drafter.start(Commit(0, tuple(text), (), len(text), reason="prefill"))
-    return drafter.propose(DraftRequest((0,), (budget,), (Sampling(),), (KeyedRng(0),)))
-
-
-def paths(draft: Draft) -> set[tuple[int, ...]]:
-    tokens, parents = draft.tree(0)
-    found: list[tuple[int, ...]] = []
-    for token, parent in zip(tokens, parents, strict=True):
-        found.append((*(found[parent] if parent >= 0 else ()), token))
-    return set(found)
+    return asked(started(PromptLookup(**settings), tiny, text), budget)
 
 
 def test_it_copies_what_followed_the_longest_match(tiny: Tiny) -> None:
@@ -51,7 +39,7 @@ def test_the_more_frequent_continuation_wins_and_ties_go_to_the_newest(tiny: Tin
 def test_different_continuations_become_branches_with_shares_of_the_score(tiny: Tiny) -> None:
     text = [10, 11, 60, 61, 10, 11, 60, 62, 10, 11, 70, 71, 10, 11]
     draft = drafted(tiny, text, 8, n_min=2)
-    assert {(60,), (70,), (60, 61), (60, 62), (70, 71)} <= paths(draft)
+    assert {(60,), (70,), (60, 61), (60, 62), (70, 71)} <= set(paths(draft))
     tokens, parents = draft.tree(0)
     assert draft.score is not None
     top = {
@@ -65,7 +53,7 @@ def test_different_continuations_become_branches_with_shares_of_the_score(tiny: 
 
 def test_shorter_matches_add_branches_where_the_longer_one_leaves_doubt(tiny: Tiny) -> None:
     text = [10, 11, 12, 20, 3, 13, 12, 30, 4, 10, 11, 12]
-    assert {(20,), (30,)} <= paths(drafted(tiny, text, 16, n_min=1))
+    assert {(20,), (30,)} <= set(paths(drafted(tiny, text, 16, n_min=1)))
     assert (30,) not in paths(drafted(tiny, text, 16, n_min=2))
 
 
@@ -102,9 +90,7 @@ def test_an_index_that_is_truncated_is_as_if_the_tokens_had_never_come() -> None
 
 
 def test_a_commit_that_was_missed_is_an_error(tiny: Tiny) -> None:
-    drafter = PromptLookup()
-    drafter.bind(Binding(tiny.target, None))
-    drafter.start(Commit(0, (4, 5, 6), (), 3, reason="prefill"))
+    drafter = started(PromptLookup(), tiny, [4, 5, 6])
     with pytest.raises(ContractError, match="holds 4 tokens after a commit to 6"):
         drafter.commit([Commit(0, (7,), (), 6)])
 
