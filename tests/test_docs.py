@@ -46,9 +46,10 @@ def pages_with(language: str) -> list[Path]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has who follows a page: the examples, a file of their own, and no store yet."""
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_chat_folder: Path) -> Path:
+    """What a reader has who follows a page: the examples, a file and a model of their own, and no store yet."""
     shutil.copytree(CHECKOUT / "examples", tmp_path / "examples")
+    (tmp_path / "my-llama").symlink_to(tiny_chat_folder)
     with gzip.open(tmp_path / "solutions.jsonl.gz", "wb") as file:
         file.write((CHECKOUT / "examples" / "gsm8k_model_solutions.jsonl").read_bytes())
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ from draftproof.cli.screen import COLOURS, SIGNS, one_line, plain
 from draftproof.store.records import StoredVerdict
 from draftproof.subject import Granularity
 from draftproof.trace import StepLabel, Trace
-from draftproof.verdict import EquationEvidence, ErrorEvidence, Evidence, LeanEvidence, Outcome
+from draftproof.verdict import AcceptanceEvidence, EquationEvidence, ErrorEvidence, Evidence, LeanEvidence, Outcome
 
 _WORST_FIRST = (Outcome.REJECT, Outcome.ERROR, Outcome.ACCEPT, Outcome.ABSTAIN)
 MAX_EVIDENCE = 6
@@ -26,7 +26,7 @@ def trace_view(trace: Trace, verdicts: Iterable[StoredVerdict]) -> RenderableTyp
     by_step: dict[int, list[StoredVerdict]] = defaultdict(list)
     whole: list[StoredVerdict] = []
     for verdict in verdicts:
-        if verdict.subject.granularity is Granularity.STEP:
+        if verdict.subject.granularity in (Granularity.STEP, Granularity.TOKEN_BLOCK):
             by_step[verdict.subject.position].append(verdict)
         else:
             whole.append(verdict)
@@ -91,6 +91,9 @@ def evidence_line(evidence: Evidence) -> Text:
             tail = f"  [{one_line(evidence.message, 120)}]" if evidence.message else ""
             cached = " (cached)" if evidence.cached else ""
             return Text.assemble((f"{evidence.status}{cached}: ", "bold"), plain(claim), plain(tail, "dim"))
+        case AcceptanceEvidence():
+            drafted = f"{evidence.drafter} drafted {evidence.drafted}, {evidence.rule} accepted {evidence.accepted}"
+            return plain("drafted nothing" if not evidence.drafted else drafted)
         case ErrorEvidence():
             return Text.assemble(plain(f"{evidence.type}: ", "yellow"), plain(one_line(evidence.message, 160)))
         case _:

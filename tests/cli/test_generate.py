@@ -40,7 +40,7 @@ def test_rounds_are_verdicts_of_a_run(cli: Cli, tiny_chat_folder: Path) -> None:
     assert "speculative-" in shown.out
     rows = cli("verdicts", "query", "--run", made["run"], "--store", "g.db", "--json", "--limit", "100").json_lines
     assert len(rows) == made["rounds"] + 1
-    assert {row["subject"]["granularity"] for row in rows} == {"token_block"}
+    assert {row["granularity"] for row in rows} == {"token_block"}
     assert all(row["lossless"] for row in rows)
 
 

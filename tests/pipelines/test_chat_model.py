@@ -10,23 +10,27 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from draftproof.drafting.decoder import SpeculativeDecoder
+from draftproof.drafting.sampling import Sampling
 from draftproof.errors import UsageError
 from draftproof.pipelines.chat_model import ChatSpeculative
 
 
 @pytest.fixture
 def model(tiny_chat: Any) -> ChatSpeculative:
-    return ChatSpeculative(decoder=SpeculativeDecoder(tiny_chat, "prompt-lookup", policy="fixed"), max_new_tokens=20)
+    decoder = SpeculativeDecoder(tiny_chat, "prompt-lookup", policy="fixed")
+    return ChatSpeculative(decoder=decoder, max_new_tokens=20, sampling=SAMPLED)
 
 
 @pytest.fixture
 def said(tiny_chat: Any) -> str:
     """What the engine itself makes of the conversation that the tests use."""
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    return SpeculativeDecoder(tiny_chat, None).generate([chat], max_new_tokens=20)[0].text
+    return SpeculativeDecoder(tiny_chat, None).generate([chat], max_new_tokens=20, sampling=SAMPLED)[0].text
 
 
 CONVERSATION = [SystemMessage("Be brief."), HumanMessage("Hello")]
+SAMPLED = Sampling(temperature=1.0, seed=3)
+"""Greedily, the random model ends its answer at once."""
 
 
 def test_it_says_what_the_engine_says(model: ChatSpeculative, said: str) -> None:
