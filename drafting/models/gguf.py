@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,17 +47,23 @@ _OTHER_TENSORS = {
 }
 
 
+def transformers_config(config: GgufConfig) -> Any:
+    return cast(Any, CONFIG_MAPPING)[config.transformers["model_type"]].from_dict(config.transformers)
+
+
 def gguf_model(file: GgufFile, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The transformers model of a file, on the CPU, in evaluation mode."""
     with failures_named(file.path):
         config = gguf_config(file)
-        weights = {name: tensor.to(dtype) for name, tensor in _weights(file, config, file.readers)}
-        written = cast(Any, CONFIG_MAPPING)[config.transformers["model_type"]].from_dict(config.transformers)
+        names = names_in_transformers(file, config)
+        weights = {name: weight(file, config, each).to(dtype) for name, each in names.items()}
+        written = transformers_config(config)
         with no_progress_bars():
             model, loading = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING)[type(written)].from_pretrained(
                 None, config=written, state_dict=weights, dtype=dtype, output_loading_info=True
             )
-        _must_fill(file, loading)
+        for missing in sorted(loading["missing_keys"]):
+            raise file.refused(f"lacks the tensor for {missing}", "Get it again.")
         model.generation_config.eos_token_id = list(config.stop_ids) or None
         return cast(PreTrainedModel, model.eval().requires_grad_(False))
 
@@ -77,15 +83,16 @@ def convert_gguf(
         file = open_gguf(path)
         config = gguf_config(file)
         tokenizer = gguf_tokenizer(file)
+        names = names_in_transformers(file, config)
         total, done = file.parameters, 0
-        shards = _shards(file)
+        shards = _shards(file, names)
         weight_map: dict[str, str] = {}
-        for number, names in enumerate(shards, 1):
+        for number, inside in enumerate(shards, 1):
             shard = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
             weights = {}
-            for name, tensor in _weights(file, config, names):
-                weights[name] = tensor
-                done += tensor.numel()
+            for name in inside:
+                weights[name] = weight(file, config, names[name])
+                done += weights[name].numel()
                 progress(done, total)
             save_file(weights, folder / shard, metadata={"format": "pt"})
             weight_map.update(dict.fromkeys(weights, shard))
@@ -98,22 +105,30 @@ def convert_gguf(
         cast(Any, tokenizer).save_pretrained(folder)
 
 
-def _weights(file: GgufFile, config: GgufConfig, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-    """The named tensors under their names in transformers, float32."""
-    heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
-    for name in names:
+def names_in_transformers(file: GgufFile, config: GgufConfig) -> dict[str, str]:
+    """Name in transformers to name in the file, of every tensor. Raises ModelError for one that has no place."""
+    names = {}
+    for name in file.readers:
         match = _LAYER_TENSOR.fullmatch(name)
         if name == ROTARY_DIVISORS:  # said by the configuration
             continue
         if name in _OTHER_TENSORS:
-            yield _OTHER_TENSORS[name], file.tensor(name)
+            names[_OTHER_TENSORS[name]] = name
         elif match and match[2] in _LAYER_TENSORS and int(match[1]) < config.layers:
-            weight = file.tensor(name)
-            if config.interleaved_rotary and match[2] in heads:
-                weight = halves_from_pairs(weight, heads[match[2]])
-            yield f"model.layers.{match[1]}.{_LAYER_TENSORS[match[2]]}.{match[3]}", weight
+            names[f"model.layers.{match[1]}.{_LAYER_TENSORS[match[2]]}.{match[3]}"] = name
         else:
             raise file.refused(f"has the tensor {name!r:.80}, which is not part of a dense {file.architecture} model")
+    return names
+
+
+def weight(file: GgufFile, config: GgufConfig, name: str) -> Tensor:
+    """The tensor that the file calls `name`, float32, with its rows in transformers' order."""
+    found = file.tensor(name)
+    match = _LAYER_TENSOR.fullmatch(name)
+    heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
+    if config.interleaved_rotary and match and match[2] in heads:
+        return halves_from_pairs(found, heads[match[2]])
+    return found
 
 
 def halves_from_pairs(weight: Tensor, heads: int) -> Tensor:
@@ -125,23 +140,18 @@ def halves_from_pairs(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, -1, 2, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
 
 
-def _shards(file: GgufFile) -> list[list[str]]:
-    """Names of tensors by the safetensors file that they go into, in the file's order."""
+def _shards(file: GgufFile, names: Mapping[str, str]) -> list[list[str]]:
+    """Names in transformers by the safetensors file that they go into, in the file's order."""
     shards: list[list[str]] = [[]]
     size = 0
-    for name, reader in file.readers.items():
-        added = 4 * int(reader.n_elements)
+    for name, inside in names.items():
+        added = 4 * int(file.readers[inside].n_elements)
         if shards[-1] and size + added > _SHARD_BYTES:
             shards.append([])
             size = 0
         shards[-1].append(name)
         size += added
     return shards
-
-
-def _must_fill(file: GgufFile, loading: dict[str, Any]) -> None:
-    for missing in sorted(loading["missing_keys"]):
-        raise file.refused(f"lacks the tensor for {missing}", "Get it again.")
 
 
 def _write_json(path: Path, value: Any) -> None:

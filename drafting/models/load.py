@@ -20,7 +20,8 @@ from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
 from draftproof.drafting.models.catalogue import CATALOGUE, fetched_folder, standard_models_folder
 from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
-from draftproof.drafting.models.gguf import gguf_model
+from draftproof.drafting.models.gguf import gguf_model, transformers_config
+from draftproof.drafting.models.gguf_config import gguf_config
 from draftproof.drafting.models.gguf_file import open_gguf
 from draftproof.drafting.models.gguf_tokenizer import gguf_tokenizer
 from draftproof.drafting.models.memory import available_bytes
@@ -153,21 +154,27 @@ def _from_gguf(
     device: torch.device,
     name: str,
 ) -> LoadedModel:
+    from draftproof.drafting.models.gguf_lean import lean_from_gguf
+
     opened = open_gguf(file)
     dtype = dtype or torch.float32
     tokenizer = tokenizer or gguf_tokenizer(opened)
     vocabulary = ByteVocabulary(tokenizer)
     _must_fit(file, opened.parameters, dtype, torch.device("cpu"))
+    config = transformers_config(gguf_config(opened))
+    if _chosen(backend, config, dtype, device, name) == "lean":
+        return LoadedModel(lean_from_gguf(opened, name), tokenizer, vocabulary)
     model = cast(Any, gguf_model(opened, dtype)).to(device)
-    return LoadedModel(_served(model, backend, name), tokenizer, vocabulary)
+    return LoadedModel(_served(model, "transformers", name), tokenizer, vocabulary)
 
 
 def _served(model: PreTrainedModel, backend: Backend, name: str) -> CachedModel:
-    """`model` behind the engine's protocol."""
+    """`model` behind the engine's protocol. One that was altered, by hooks or modules of others, is not for `lean`."""
     from draftproof.drafting.backends.lean_llama import LeanLlama
+    from draftproof.drafting.backends.lean_shape import why_not_model
     from draftproof.drafting.backends.transformers_model import TransformersModel
 
-    if _chosen(backend, model.config, model.dtype, model.device, name) == "lean":
+    if backend == "lean" or (backend == "auto" and why_not_model(model) is None):
         return LeanLlama.from_transformers(model, name=name)
     return TransformersModel(model, name=name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,15 @@ def test_a_model_object_is_used_with_the_tokenizer_that_is_given(gguf_llama: Pre
     assert torch.equal(first_logits(loaded.model), reference(gguf_llama))
     with pytest.raises(UsageError, match="tokenizer"):
         load_model(gguf_llama)
+
+
+def test_a_model_that_was_altered_is_run_as_it_is(gguf_llama: PreTrainedModel, converted: Path) -> None:
+    """Our own forward pass would compute what the class computes, and not what the hook does to it."""
+    model = deepcopy(gguf_llama)
+    model.model.layers[0].mlp.register_forward_hook(lambda module, inputs, output: 2 * output)
+    loaded = load_model(model, tokenizer=load_tokenizer(converted))
+    assert loaded.model.info.backend == "transformers"
+    assert torch.equal(first_logits(loaded.model), reference(model))
 
 
 def test_a_fetched_model_is_loaded_by_its_name(
