@@ -131,7 +131,18 @@ def damaged(path: Path, how: str) -> None:
         save_file({"tokens": tokens, "lengths": lengths}, path, metadata=about | {"vocab_size": "many"})
 
 
-DAMAGE = ["missing", "cut off", "no safetensors", "other file", "format", "lengths", "range", "negative", "type", "size"]
+DAMAGE = [
+    "missing",
+    "cut off",
+    "no safetensors",
+    "other file",
+    "format",
+    "lengths",
+    "range",
+    "negative",
+    "type",
+    "size",
+]
 
 
 @pytest.mark.parametrize("how", DAMAGE)
