@@ -23,7 +23,7 @@ from draftproof.drafting.backends.lean_attention import RowAttention
 from draftproof.drafting.backends.lean_checkpoint import checkpoint_config, checkpoint_info, checkpoint_source
 from draftproof.drafting.backends.lean_rotary import RotaryTable
 from draftproof.drafting.backends.lean_shape import LeanShape, lean_shape, why_not, why_not_model
-from draftproof.drafting.backends.lean_weights import LeanLayer, Source, build_ends, build_layer
+from draftproof.drafting.backends.lean_weights import LeanLayer, Source, WeightBuilder
 from draftproof.drafting.backends.ragged_cache import memory_shortage
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow, RowTable
@@ -43,8 +43,9 @@ class LeanLlama:
         self._info = info
         self._shape = shape
         with memory_shortage(f"packing the weights of {info.name}"), torch.no_grad():
-            self._ends = build_ends(shape, source)
-            self._layers: list[LeanLayer] = [build_layer(index, shape, source) for index in range(shape.n_layers)]
+            builder = WeightBuilder(shape, source)
+            self._ends = builder.ends()
+            self._layers: list[LeanLayer] = [builder.layer(index) for index in range(shape.n_layers)]
         self._rotary = RotaryTable(shape)
         self._norm_floor = torch.tensor([(shape.hidden_size * shape.epsilon) ** 0.5])
         self._head_norm_floor = torch.tensor([(shape.head_size * shape.epsilon) ** 0.5])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -79,11 +79,20 @@ def why_not_model(model: PreTrainedModel) -> str | None:
     strange = next((each for each in model.modules() if type(each).__module__.split(".")[0] not in _LIBRARIES), None)
     if strange is not None:
         return f"it has a {type(strange).__name__} inside, which may compute something else"
+    if any(_is_altered(each) for each in model.modules()):
+        return "it has hooks or a forward of its own inside, which may change what it computes"
     other = next((each for each in model.parameters() if each.dtype is not torch.float32), None)
     if other is not None:
         return f"the lean backend computes in float32, and it has weights in {str(other.dtype).removeprefix('torch.')}"
     away = next((each for each in model.parameters() if each.device.type != "cpu"), None)
     return None if away is None else f"the lean backend runs on the CPU, and it has weights on {away.device}"
+
+
+def _is_altered(module: nn.Module) -> bool:
+    """Hooks of transformers itself only record states; it leaves them on modules that were once asked for any."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    makers = (getattr(getattr(hook, "func", hook), "__module__", None) or "" for hook in hooks)
+    return "forward" in vars(module) or any(maker.split(".")[0] not in _LIBRARIES for maker in makers)
 
 
 def lean_shape(config: Any) -> LeanShape:

@@ -7,12 +7,14 @@
 - Rotary embedding turns pairs of numbers. Where transformers pairs number i of a head with i + size / 2, rows are
   reordered so that pairs lie side by side, as a complex number does; the product of query and key does not change.
 
-Each matrix is packed as soon as it is made, so that at most one layer exists twice.
+Each matrix is put together in one piece of memory, used again and again, and packed from there. So no matrix exists
+twice for long, and no large piece is given back in between: packed layouts reserve more than they fill, which costs
+nothing in memory that was never used, and much in memory that was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,66 +50,93 @@ class LeanEnds:
     """The final norm's weight is in it."""
 
 
-def build_layer(index: int, shape: LeanShape, source: Source) -> LeanLayer:
-    def weight(name: str) -> Tensor:
-        return _needed(source, f"model.layers.{index}.{name}.weight")
+class WeightBuilder:
+    """Makes layers from a source of tensors."""
 
-    def bias(name: str) -> Tensor | None:
-        found = source(f"model.layers.{index}.{name}.bias")
-        return None if found is None else found.float()
+    def __init__(self, shape: LeanShape, source: Source) -> None:
+        self._shape = shape
+        self._source = source
+        self._workspace = torch.empty(0)
 
-    size, scale = shape.head_size, shape.head_size**-0.5
-    width = shape.hidden_size**0.5
-    query_scale = 1.0 if shape.head_norms else scale
-    qkv = torch.cat(
-        [
-            paired(weight("self_attn.q_proj"), size).mul_(query_scale),
-            paired(weight("self_attn.k_proj"), size),
-            weight("self_attn.v_proj"),
-        ]
-    )
-    biases = [bias(f"self_attn.{name}_proj") for name in "qkv"]
-    queries, keys, values = biases
-    qkv_bias = None
-    if queries is not None and keys is not None and values is not None:
-        qkv_bias = torch.cat([paired(queries, size).mul_(query_scale), paired(keys, size), values])
-    head_norms = None
-    if shape.head_norms:
-        of_queries = paired(weight("self_attn.q_norm"), size).expand(shape.heads, -1) * (scale * size**0.5)
-        of_keys = paired(weight("self_attn.k_norm"), size).expand(shape.kv_heads, -1) * size**0.5
-        head_norms = torch.cat([of_queries, of_keys])
-    packed_qkv = PackedLinear(qkv.mul_(weight("input_layernorm") * width), qkv_bias)
-    del qkv
-    gate_up = torch.cat([weight("mlp.gate_proj"), weight("mlp.up_proj")])
-    gate, up = bias("mlp.gate_proj"), bias("mlp.up_proj")
-    return LeanLayer(
-        queries_keys_values=packed_qkv,
-        head_norms=head_norms,
-        out=PackedLinear(weight("self_attn.o_proj"), bias("self_attn.o_proj")),
-        gate_up=PackedLinear(
-            gate_up.mul_(weight("post_attention_layernorm") * width),
-            None if gate is None or up is None else torch.cat([gate, up]),
-        ),
-        down=PackedLinear(weight("mlp.down_proj"), bias("mlp.down_proj")),
-    )
+    def ends(self) -> LeanEnds:
+        shape = self._shape
+        # A copy, so that neither a user's model nor a mapped file stays alive for it.
+        table = self._needed("model.embed_tokens.weight")
+        embeddings = torch.empty(table.shape).copy_(table)
+        norm = self._vector("model.norm") * shape.hidden_size**0.5
+        matrix = self._together([embeddings if shape.tied else self._needed("lm_head.weight")])
+        head = PackedLinear(matrix.mul_(norm))
+        self._workspace = torch.empty(0)  # far more than a layer needs
+        return LeanEnds(embeddings=embeddings, norm=norm, head=head)
 
+    def layer(self, index: int) -> LeanLayer:
+        shape = self._shape
+        size, width = shape.head_size, shape.hidden_size**0.5
+        before, after = f"model.layers.{index}.self_attn", f"model.layers.{index}.mlp"
+        gate_up = self._together([self._weight(f"{after}.gate_proj"), self._weight(f"{after}.up_proj")])
+        gate_up.mul_(self._vector(f"model.layers.{index}.post_attention_layernorm") * width)
+        packed_gate_up = PackedLinear(gate_up, self._biases([f"{after}.gate_proj", f"{after}.up_proj"]))
 
-def build_ends(shape: LeanShape, source: Source) -> LeanEnds:
-    # A copy, so that neither a user's model nor a mapped file stays alive for it.
-    embeddings = _needed(source, "model.embed_tokens.weight").clone(memory_format=torch.contiguous_format)
-    norm = _needed(source, "model.norm.weight") * shape.hidden_size**0.5
-    matrix = embeddings if shape.tied else _needed(source, "lm_head.weight")
-    return LeanEnds(embeddings=embeddings, norm=norm, head=PackedLinear(matrix * norm))
+        scale = 1.0 if shape.head_norms else size**-0.5
+        queries, keys, values = (f"{before}.{name}_proj" for name in "qkv")
+        qkv = self._together(
+            [paired(self._weight(queries), size), paired(self._weight(keys), size), self._weight(values)]
+        )
+        qkv[: shape.heads * size].mul_(scale)
+        bias = self._biases([queries, keys, values])
+        if bias is not None:
+            turned = (shape.heads + shape.kv_heads) * size
+            bias[:turned] = paired(bias[:turned].clone(), size).reshape(-1)
+            bias[: shape.heads * size] *= scale
+        qkv.mul_(self._vector(f"model.layers.{index}.input_layernorm") * width)
+        return LeanLayer(
+            queries_keys_values=PackedLinear(qkv, bias),
+            head_norms=self._head_norms(before) if shape.head_norms else None,
+            out=PackedLinear(self._together([self._weight(f"{before}.o_proj")]), self._biases([f"{before}.o_proj"])),
+            gate_up=packed_gate_up,
+            down=PackedLinear(
+                self._together([self._weight(f"{after}.down_proj")]), self._biases([f"{after}.down_proj"])
+            ),
+        )
+
+    def _head_norms(self, attention: str) -> Tensor:
+        """The scale of attention and the roots of the widths are in them."""
+        shape, size = self._shape, self._shape.head_size
+        of_queries = paired(self._vector(f"{attention}.q_norm"), size).reshape(size)
+        of_keys = paired(self._vector(f"{attention}.k_norm"), size).reshape(size) * size**0.5
+        return torch.cat([of_queries.expand(shape.heads, -1), of_keys.expand(shape.kv_heads, -1)])
+
+    def _together(self, blocks: Sequence[Tensor]) -> Tensor:
+        """[N, K] float32: the blocks, each [n, K] in any shape, one below the other. Valid until the next call."""
+        columns = blocks[0].shape[-1]
+        numbers = sum(block.numel() for block in blocks)
+        if numbers > self._workspace.numel():
+            self._workspace = torch.empty(numbers)
+        low = 0
+        for block in blocks:
+            self._workspace[low : low + block.numel()].view(block.shape).copy_(block)
+            low += block.numel()
+        return self._workspace[:numbers].view(-1, columns)
+
+    def _biases(self, names: Sequence[str]) -> Tensor | None:
+        """Those of several matrices, one after the other; None where the family has none."""
+        found = [self._source(f"{name}.bias") for name in names]
+        return torch.cat([bias.float() for bias in found if bias is not None]) if found[0] is not None else None
+
+    def _weight(self, name: str) -> Tensor:
+        return self._needed(f"{name}.weight")
+
+    def _vector(self, name: str) -> Tensor:
+        """Float32 before anything is multiplied into it."""
+        return self._weight(name).float()
+
+    def _needed(self, name: str) -> Tensor:
+        found = self._source(name)
+        if found is None:
+            raise ModelError(f"The weights lack {name}.", remedy="Get the checkpoint again; it may be of another kind.")
+        return found
 
 
 def paired(weight: Tensor, size: int) -> Tensor:
-    """A copy of `weight` [heads * size, ...] with rows i and i + size / 2 of each head side by side."""
-    halves = weight.reshape(-1, 2, size // 2, *weight.shape[1:])
-    return halves.transpose(1, 2).reshape(weight.shape).clone()
-
-
-def _needed(source: Source, name: str) -> Tensor:
-    found = source(name)
-    if found is None:
-        raise ModelError(f"The weights lack {name}.", remedy="Get the checkpoint again; it may be of another kind.")
-    return found.float()
+    """A view of `weight` [heads * size, ...] as [heads, size / 2, 2, ...]: number i of a head beside i + size / 2."""
+    return weight.view(-1, 2, size // 2, *weight.shape[1:]).transpose(1, 2)

@@ -1,0 +1,62 @@
+"""Packed multiplications against plain ones, in every layout that this build of torch has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import draftproof.drafting.backends.packed_linear as packed_linear
+from draftproof.drafting.backends.packed_linear import Layout, PackedLinear, best_layout, is_right
+
+HERE: list[Layout] = [layout for layout in ("mkl", "onednn", "plain") if is_right(layout)]
+
+
+@pytest.mark.parametrize("layout", HERE)
+@pytest.mark.parametrize(("out_features", "in_features"), [(1, 1), (3, 7), (96, 64), (257, 129), (1000, 48)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_every_layout_gives_the_plain_product_for_any_number_of_rows(
+    layout: Layout, out_features: int, in_features: int, with_bias: bool
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(out_features, in_features, generator=generator)
+    bias = torch.randn(out_features, generator=generator) if with_bias else None
+    packed = PackedLinear(weight.clone(), bias, layout=layout)
+    for rows in (1, 2, 3, 8, 31, 64, 65, 300):
+        x = torch.randn(rows, in_features, generator=generator)
+        exact = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
+        assert packed(x).shape == (rows, out_features)
+        assert float((packed(x).double() - exact).abs().max()) < 1e-5 * in_features**0.5
+
+
+@pytest.mark.parametrize("layout", HERE)
+def test_the_weight_is_a_copy(layout: Layout) -> None:
+    weight, x = torch.ones(4, 4), torch.ones(1, 4)
+    packed = PackedLinear(weight, layout=layout)
+    weight.zero_()
+    assert torch.equal(packed(x), torch.full((1, 4), 4.0))
+
+
+def test_a_layout_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = best_layout()
+    assert is_right(first)
+    right = packed_linear._PACK[first]
+    monkeypatch.setitem(packed_linear._PACK, first, lambda weight: right(weight * 1.001))
+    assert not is_right(first)
+
+
+def test_a_layout_that_is_wrong_for_some_numbers_of_rows_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = packed_linear._multiplication("plain")
+    monkeypatch.setattr(
+        packed_linear, "_multiplication", lambda layout: lambda x, *rest: right(x, *rest) * (x.shape[0] < 100)
+    )
+    assert not is_right("plain")
+
+
+def test_a_library_that_is_not_there_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(weight: torch.Tensor) -> torch.Tensor:
+        raise AttributeError("'_OpNamespace' 'mkl' object has no attribute '_mkl_reorder_linear_weight'")
+
+    for layout in ("mkl", "onednn"):
+        monkeypatch.setitem(packed_linear._PACK, layout, missing)
+    monkeypatch.setattr(packed_linear, "best_layout", best_layout.__wrapped__)
+    assert packed_linear.best_layout() == "plain"
