@@ -202,3 +202,10 @@ def test_decoding_with_trained_heads_says_what_plain_decoding_says(markov: Cache
 def test_every_token_that_can_be_right_is_in_the_vocabulary_of_97(written: Written) -> None:
     assert written.trimmed.full_size == VOCAB
     assert written.trimmed.coverage([text.ids for text in written.texts]) > 0.9
+
+
+def test_bfloat16_products_teach_as_well(markov: CachedModel, written: Written) -> None:
+    training = dataclasses.replace(TRAINING, n_heads=1)
+    exact = train_heads(markov, written.features, written.trimmed, training)[1]
+    rough = train_heads(markov, written.features, written.trimmed, training, dtype=torch.bfloat16)[1]
+    assert abs(exact.accuracies[0][0] - rough.accuracies[0][0]) < 0.03

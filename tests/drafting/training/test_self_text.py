@@ -34,7 +34,7 @@ def test_greedy_text_is_what_the_model_says_alone(
 
 def test_sampled_tokens_follow_the_models_law(markov: CachedModel, tmp_path: Path) -> None:
     prompt = some_prompts(1)[0]
-    plan = TextPlan((prompt,), tokens=2_000, temperatures=(1.0,), max_new_tokens=1, batch=200)
+    plan = TextPlan((prompt,), tokens=1_200, temperatures=(1.0,), max_new_tokens=1, batch=200)
     texts = generate(markov, plan, tmp_path / "text.jsonl")
     seen = Counter(text.ids[-1] for text in texts)
     markov.add_row(0)
