@@ -58,7 +58,7 @@ class EarlyExit:
         if candidates and exit_layer not in candidates:
             raise UsageError(f"exit_layer {exit_layer} is not among the candidates {list(candidates)}.")
         self._adapters = {adapter.config.exit_layer: adapter.eval() for adapter in adapters}
-        self._trimmed = trimmed or next((each.trimmed for each in adapters if each.trimmed is not None), None)
+        self._trimmed = _common(trimmed, adapters)
         self._temperature = temperature
         self._score_every = score_every
         self._exits = Exits(tuple(sorted(set(candidates))) or (exit_layer,), exit_layer)
@@ -154,3 +154,15 @@ class EarlyExit:
             columns = self._logits(layer, states[: len(said)]).argmax(dim=-1)
             tokens = columns if self._ids is None else self._ids[columns]
             self._exits.note(event.row, layer, int((tokens == said).sum()), len(said))
+
+
+def _common(trimmed: TrimmedVocabulary | None, adapters: Sequence[ExitAdapter]) -> TrimmedVocabulary | None:
+    """What every exit drafts from: one vocabulary, because drafts and scores are compared across exits."""
+    given = [each for each in (trimmed, *(adapter.trimmed for adapter in adapters)) if each is not None]
+    for each in given[1:]:
+        if not torch.equal(each.ids, given[0].ids):
+            raise UsageError(
+                f"Exits that draft from different vocabularies, of {given[0].size} and {each.size} tokens, were given.",
+                remedy="Train the adapters with one trimmed vocabulary.",
+            )
+    return given[0] if given else None

@@ -192,6 +192,9 @@ def test_exits_that_the_target_does_not_have_are_refused(target: TransformersMod
         EarlyExit(4).bind(Binding(target, None))
     with pytest.raises(UsageError, match="not among the candidates"):
         EarlyExit(2, candidates=(1, 3))
+    kept = [adapter_for(target, layer=layer, kept=torch.arange(0, 97, layer)) for layer in (2, 3)]
+    with pytest.raises(UsageError, match=r"different vocabularies, of 49 and 33"):
+        EarlyExit(2, adapters=kept, candidates=(2, 3))
     with pytest.raises(UsageError, match="never used"):
         EarlyExit(2, adapters=[adapter_for(target, layer=3)]).bind(Binding(target, None))
 
