@@ -18,6 +18,7 @@ from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftReque
 from draftproof.drafting.drafters.chain_draws import ChainDraws
 from draftproof.drafting.drafters.exit_adapter import ExitAdapter
 from draftproof.drafting.drafters.exit_chain import draft_through_layers, layered
+from draftproof.drafting.drafters.exit_head import ExitHead
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
 from draftproof.drafting.exits import Exits
 from draftproof.drafting.model import LayeredModel
@@ -57,7 +58,7 @@ class EarlyExit:
             raise UsageError(f"max_depth {max_depth} and score_every {score_every} must be at least 1.")
         if candidates and exit_layer not in candidates:
             raise UsageError(f"exit_layer {exit_layer} is not among the candidates {list(candidates)}.")
-        self._adapters = {adapter.config.exit_layer: adapter.eval() for adapter in adapters}
+        self._adapters = {adapter.config.exit_layer: adapter.eval().requires_grad_(False) for adapter in adapters}
         self._trimmed = _common(trimmed, adapters)
         self._temperature = temperature
         self._score_every = score_every
@@ -89,12 +90,7 @@ class EarlyExit:
         unused = set(self._adapters) - set(self._exits.candidates)
         if unused:
             raise UsageError(f"There is an adapter for the exit after layer {min(unused)}, which is never used.")
-        if self._trimmed is not None and self._trimmed.full_size != binding.model.info.vocab_size:
-            raise UsageError(
-                f"The trimmed vocabulary is cut from {self._trimmed.full_size} tokens; the target has "
-                f"{binding.model.info.vocab_size}."
-            )
-        self._ids = None if self._trimmed is None else self._trimmed.ids.to(binding.model.info.device)
+        self._head = ExitHead(binding.model, self._trimmed)
         self._exits.n_layers = binding.model.info.n_layers
 
     def start(self, event: Commit) -> None:
@@ -123,7 +119,9 @@ class EarlyExit:
         if not any(min(each) for each in zip(limits, request.budget, strict=True)):
             return empty_draft(len(request.rows))
         layer = self._exits.layer
-        draws = ChainDraws(request, texts, self._spec.law, limits=limits, temperature=self._temperature, ids=self._ids)
+        draws = ChainDraws(
+            request, texts, self._spec.law, limits=limits, temperature=self._temperature, ids=self._head.ids
+        )
         lower = tuple(candidate for candidate in self._spec.hidden_layers if candidate < layer)
         chain = draft_through_layers(
             self._model, layer, request.rows, texts, draws, lambda _, states: self._logits(layer, states), lower
@@ -132,11 +130,11 @@ class EarlyExit:
             self._lower.update(zip(request.rows, chain.lower, strict=True))
         return chain.draft
 
+    @torch.no_grad()
     def _logits(self, layer: int, states: Tensor) -> Tensor:
         adapter = self._adapters.get(layer)
-        return self._model.head(states if adapter is None else adapter(states), self._ids)
+        return self._head(states if adapter is None else adapter(states))
 
-    @torch.no_grad()
     def _keep_score(self, event: Commit) -> None:
         """What would each candidate have drafted where the target said `event.tokens`?"""
         lower = self._lower.pop(event.row, {})
@@ -152,7 +150,7 @@ class EarlyExit:
             if states is None:
                 continue
             columns = self._logits(layer, states[: len(said)]).argmax(dim=-1)
-            tokens = columns if self._ids is None else self._ids[columns]
+            tokens = columns if self._head.ids is None else self._head.ids[columns]
             self._exits.note(event.row, layer, int((tokens == said).sum()), len(said))
 
 

@@ -19,6 +19,7 @@ from draftproof.drafting.draft import Draft, empty_draft
 from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftRequest, GoOn, StepSignal
 from draftproof.drafting.drafters.chain_draws import ChainDraws
 from draftproof.drafting.drafters.exit_chain import draft_through_layers, layered
+from draftproof.drafting.drafters.exit_head import ExitHead
 from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter
 from draftproof.drafting.model import LayeredModel, RowTokens
 from draftproof.errors import UsageError
@@ -93,8 +94,7 @@ class Kangaroo:
         self._model: LayeredModel = layered(binding, (self._layer,), self._spec.name)
         self._adapter.check_target(binding.model.info)
         self._adapter.to(binding.model.info.device)
-        trimmed = self._adapter.trimmed
-        self._ids = None if trimmed is None else trimmed.ids.to(binding.model.info.device)
+        self._head = ExitHead(binding.model, self._adapter.trimmed)
 
     def start(self, event: Commit) -> None:
         config, device = self._adapter.config, self._model.info.device
@@ -131,7 +131,9 @@ class Kangaroo:
                 self._catch_up(row, state)
         texts = [state.text for state in states]
         request = replace(request, go_on=self._sure(request.go_on))
-        draws = ChainDraws(request, texts, self._spec.law, limits=limits, temperature=self._temperature, ids=self._ids)
+        draws = ChainDraws(
+            request, texts, self._spec.law, limits=limits, temperature=self._temperature, ids=self._head.ids
+        )
 
         def readout(indices: Sequence[int], newest: Tensor) -> Tensor:
             return self._logits(
@@ -159,7 +161,7 @@ class Kangaroo:
             one = slice(place, place + 1)
             row.write(end, keys[one], values[one])
             mixed.append(self._adapter.mix(queries[one], row.keys[: end + 1], row.values[: end + 1]))
-        return self._model.head(self._adapter.output(newest, torch.cat(mixed)), self._ids)
+        return self._head(self._adapter.output(newest, torch.cat(mixed)))
 
     @torch.no_grad()
     def _catch_up(self, row: int, state: _Row) -> None:
