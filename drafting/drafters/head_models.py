@@ -154,7 +154,7 @@ class HeadsRecord:
 def save_heads(folder: Path, heads: DraftHeads, record: HeadsRecord) -> None:
     """Writes the weights as float16 (drafts need no more) and everything else as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().to(torch.float16).contiguous() for name, value in heads.state_dict().items()}
+    tensors = {name: value.detach().to(torch.float16).cpu().contiguous() for name, value in heads.state_dict().items()}
     tensors["ids"] = heads.trimmed.ids.to(torch.int32)
     described = {"format": FORMAT, "config": asdict(heads.config), "record": asdict(record)}
     weights = folder / f"{WEIGHTS_FILE}.partial"

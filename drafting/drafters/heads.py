@@ -129,7 +129,7 @@ class HeadsDrafter:
         if states is None or not len(states):
             self._rows.pop(event.row, None)  # tokens that somebody put there: nothing is known of what follows
             return
-        self._rows[event.row] = _Known(normalised(states[-1]), event.tokens[-1], event.length)
+        self._rows[event.row] = _Known(normalised(states[-1].to(self._weight.device)), event.tokens[-1], event.length)
 
     def rewind(self, row: int, length: int) -> None:
         known = self._rows.get(row)

@@ -168,8 +168,9 @@ def train_acceptance_head(
     """A head, and its figures on the last tenth of the examples, which it was not trained on."""
     count = len(examples.accepted)
     cut = max(1, count - max(1, count // 10))
-    torch.manual_seed(training.seed)
-    head = AcceptanceHead(examples.states.shape[1], n_layers=training.n_layers, shared=training.shared)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        head = AcceptanceHead(examples.states.shape[1], n_layers=training.n_layers, shared=training.shared)
     each_epoch = -(-cut // training.batch)
     optimisation = Optimisation(
         dict(head.named_parameters()),

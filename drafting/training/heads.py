@@ -96,9 +96,9 @@ def train_heads(
             with matrix units, and makes no difference that shows.
     """
     info = model.info
-    torch.manual_seed(training.seed)
     config = HeadsConfig(training.kind, training.n_heads, info.hidden_size, info.vocab_size, training.n_layers)
     heads = DraftHeads(config, trimmed, output_rows(model, trimmed.ids), train_output=training.train_output)
+    heads = heads.to(info.device).train()
     held_out = held_out_texts(features)
     data = _Data(model, features, trimmed, training.n_heads)
     positions = data.positions(~held_out)
@@ -119,7 +119,6 @@ def train_heads(
         file=checkpoint,
     )
     history: list[dict[str, object]] = []
-    heads.train()
     while not optimisation.finished:
         chosen = positions[shuffled(len(positions), training.batch, optimisation.done, training.seed)]
         loss = _loss(heads, data, chosen, training.targets, dtype)
@@ -180,7 +179,7 @@ def accuracy(heads: DraftHeads, model: CachedModel, features: Features, texts: T
                     continue
                 logits = heads.logits(heads.state(head, data.hidden(at), data.embedded(at, head)))
                 # Over the kept tokens: the rest is no candidate, and a token that was dropped is never hit.
-                best = logits[:, :-1].topk(min(RANKS, heads.trimmed.size), dim=1).indices
+                best = logits[:, :-1].topk(min(RANKS, heads.trimmed.size), dim=1).indices.cpu()
                 right = data.classes[at + 1 + head, 0]
                 hits[head, : best.shape[1]] += (best == right.unsqueeze(1)).sum(0)
                 counts[head] += len(at)
@@ -206,7 +205,7 @@ def sharpness(
                 found.append((1.0, 1.0))
                 continue
             logits = heads.logits(heads.state(head, data.hidden(at), data.embedded(at, head)))
-            classes, mass = data.classes[at + 1 + head], data.mass(at + 1 + head)
+            classes, mass = data.classes[at + 1 + head].to(logits.device), data.mass(at + 1 + head)
             greedy = [float(torch.nn.functional.cross_entropy(logits * f, classes[:, 0])) for f in factors]
             sampled = [float(cross_entropy(logits * f, classes, mass)) for f in factors]
             best = [float(factors[losses.index(min(losses))]) for losses in (greedy, sampled)]
@@ -316,9 +315,9 @@ def _loss(
         logits = heads.logits(state.to(dtype)).float()
         predicts = at + 1 + head
         if targets == "soft":
-            losses.append(cross_entropy(logits, data.classes[predicts], data.mass(predicts)))
+            losses.append(cross_entropy(logits, data.classes[predicts].to(logits.device), data.mass(predicts)))
         else:
-            losses.append(torch.nn.functional.cross_entropy(logits, data.next_classes[predicts]))
+            losses.append(torch.nn.functional.cross_entropy(logits, data.next_classes[predicts].to(logits.device)))
     return torch.stack(losses).sum()
 
 
@@ -337,14 +336,15 @@ def _continuations(features: Features, texts: Tensor) -> list[list[int]]:
 
 
 class _Data:
-    """Features as heads see them."""
+    """Features as heads see them. Positions and classes are on the CPU, what is multiplied on the target's device."""
 
     def __init__(self, model: CachedModel, features: Features, trimmed: TrimmedVocabulary, n_heads: int) -> None:
         self._features = features
+        self._device = model.info.device
         used = features.ids.unique()
         self._row_of = torch.zeros(trimmed.full_size, dtype=torch.int64)
         self._row_of[used] = torch.arange(len(used))
-        self._table = normalised(model.embed(used.to(model.info.device))).cpu()
+        self._table = normalised(model.embed(used.to(self._device)))
         self.classes = trimmed.classes(features.top_ids)
         self._kept = self.classes != trimmed.rest
         following = torch.cat([features.ids[1:], features.ids[:1]])
@@ -365,14 +365,14 @@ class _Data:
         return self._left[at] >= head + 2
 
     def hidden(self, at: Tensor) -> Tensor:
-        return self._features.hidden[at].float()
+        return self._features.hidden[at].to(self._device).float()
 
     def embedded(self, at: Tensor, head: int) -> Tensor:
         """[n, head + 1, H]: the pending token and those before the one that the head guesses."""
         ids = self._features.ids[at.unsqueeze(1) + 1 + torch.arange(head + 1)]
-        return self._table[self._row_of[ids]]
+        return self._table[self._row_of[ids].to(self._device)]
 
     def mass(self, at: Tensor) -> Tensor:
         """[n, K + 1]: see `cross_entropy`."""
         listed = self._features.top_logprobs[at].exp() * self._kept[at]
-        return torch.cat([listed, (1.0 - listed.sum(1, keepdim=True)).clamp_min(0.0)], dim=1)
+        return torch.cat([listed, (1.0 - listed.sum(1, keepdim=True)).clamp_min(0.0)], dim=1).to(self._device)
