@@ -101,6 +101,7 @@ def compiled(launch: Launch) -> dict[str, Any]:
     if registers is None or spills is None:
         raise RuntimeError(f"ptxas reported no registers for {launch.name}: {report}")
     return {
+        "benchmark": "kernels_sm90",
         "kernel": launch.name,
         "case": launch.case,
         "target": "sm_90a",
