@@ -43,6 +43,8 @@ class KangarooConfig:
 
 
 class KangarooAdapter(nn.Module):
+    _frequencies: Tensor
+
     def __init__(self, config: KangarooConfig, target: AdapterTarget, trimmed: TrimmedVocabulary | None = None) -> None:
         """`trimmed`: the only tokens it was trained to draft; None: all."""
         super().__init__()

@@ -7,7 +7,7 @@ of one's own is how a token comes to be sampled with another token's probability
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -110,10 +110,10 @@ def intersect(
     return VocabMap(torch.tensor(target_ids), torch.tensor([pairs[token] for token in target_ids]))
 
 
-def _by_bytes(vocabulary: Vocabulary, size: int, controls: object) -> dict[bytes, int]:
+def _by_bytes(vocabulary: Vocabulary, size: int, controls: Iterable[int]) -> dict[bytes, int]:
     """The token that stands for each string of bytes; where several do, the one that the tokenizer itself writes."""
     found: dict[bytes, list[int]] = {}
-    skipped = frozenset(controls)  # type: ignore[call-overload]
+    skipped = frozenset(controls)
     for token in range(min(size, vocabulary.size)):
         data = vocabulary.token_bytes(token)
         if data and token not in skipped:

@@ -144,7 +144,7 @@ class _Goal:
     def _drafted(self, readout: nn.Module, texts: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Log-probabilities [n, TOP + 1] of the outcomes that are drafted, and the positions [n] they are at."""
         states = torch.cat([readout(self._data.states(text)) for text in texts])
-        at = torch.cat([torch.arange(self._data.bounds[text], self._data.bounds[text + 1]) for text in texts])
+        at = torch.cat([torch.arange(len(self._columns))[self._data.span(text)] for text in texts])
         logits = nn.functional.linear(normalised(states), self._weight, self._bias)
         never = logits.new_full((len(logits), 1), -torch.inf)  # the column of what cannot be drafted
         return on_outcomes(torch.cat([logits, never], dim=-1), self._columns[at]), at

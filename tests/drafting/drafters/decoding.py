@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import pytest
 import torch
 from scipy.stats import chi2
+from transformers import PreTrainedModel
 
+from draftproof.drafting.backends.lean_llama import LeanLlama
+from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.distributions import probabilities
 from draftproof.drafting.drafter import Drafter
 from draftproof.drafting.keyed_rng import KeyedRng
@@ -19,6 +23,10 @@ from draftproof.drafting.rules.catalogue import create_rule
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.session import Session
 from draftproof.drafting.vocabulary import Vocabulary
+
+Wrap = Callable[[PreTrainedModel], CachedModel]
+BACKENDS = [pytest.param(TransformersModel, id="transformers"), pytest.param(LeanLlama.from_transformers, id="lean")]
+"""What makes a target of a Llama."""
 
 IMPROBABLE = 1e-4
 """A lossless decoder fails a law test this rarely; seeds are fixed, so one that passes always passes."""

@@ -23,7 +23,15 @@ from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.errors import UsageError
 from tests.drafting.drafters import contract
 from tests.drafting.drafters.contract import CHECKS, Subject
-from tests.drafting.drafters.decoding import IMPROBABLE, decode, pair_law_chance, random_prompts, session_of
+from tests.drafting.drafters.decoding import (
+    BACKENDS,
+    IMPROBABLE,
+    Wrap,
+    decode,
+    pair_law_chance,
+    random_prompts,
+    session_of,
+)
 from tests.drafting.drafters.two_vocabularies import TEXT, Reciter, draft_vocabulary, random_llama, target_vocabulary
 
 WARM = Sampling(temperature=0.9, seed=3)
@@ -79,10 +87,14 @@ def test_tokens_follow_the_reported_law(pair: Pair, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_text_is_that_of_plain_decoding(pair: Pair, kind: type[TokenIntersection] | type[StringMatch]) -> None:
+@pytest.mark.parametrize("wrap", BACKENDS)
+def test_greedy_text_is_that_of_plain_decoding(
+    pair: Pair, kind: type[TokenIntersection] | type[StringMatch], wrap: Wrap
+) -> None:
     prompts = pair.prompts(20)
-    plain = decode(session_of(pair.target(), None), prompts, 24)
-    session = session_of(pair.target(), pair.drafter(kind), vocabulary=pair.words)
+    plain = decode(session_of(wrap(pair.model), None), prompts, 24)
+    drafter = kind(wrap(pair.draft_model), pair.draft_words)
+    session = session_of(wrap(pair.model), drafter, vocabulary=pair.words)
     assert decode(session, prompts, 24) == plain
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from draftproof.drafting.backends.lean_llama import LeanLlama
 from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.draft import Draft, Resume
 from draftproof.drafting.drafter import Binding, Commit, DraftRequest
@@ -20,10 +21,18 @@ from draftproof.drafting.drafters.early_exit import EarlyExit
 from draftproof.drafting.drafters.exit_adapter import ExitAdapter, ExitAdapterConfig
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
 from draftproof.drafting.keyed_rng import KeyedRng
-from draftproof.drafting.model import LayeredModel, Pass, RowTokens, Wanted
+from draftproof.drafting.model import CachedModel, LayeredModel, Pass, RowTokens, Wanted
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.errors import ContractError, InputError, UsageError
-from tests.drafting.drafters.decoding import IMPROBABLE, decode, pair_law_chance, random_prompts, session_of
+from tests.drafting.drafters.decoding import (
+    BACKENDS,
+    IMPROBABLE,
+    Wrap,
+    decode,
+    pair_law_chance,
+    random_prompts,
+    session_of,
+)
 
 PROMPT = [5, 17, 44, 8, 9, 23]
 EXIT = 2
@@ -46,7 +55,7 @@ def target(four_layers: PreTrainedModel) -> TransformersModel:
     return TransformersModel(four_layers, name="four")
 
 
-def adapter_for(target: TransformersModel, *, layer: int = EXIT, kept: Tensor | None = None) -> ExitAdapter:
+def adapter_for(target: CachedModel, *, layer: int = EXIT, kept: Tensor | None = None) -> ExitAdapter:
     """Of random weights that change what is drafted."""
     trimmed = None if kept is None else TrimmedVocabulary(kept, target.info.vocab_size)
     adapter = ExitAdapter(ExitAdapterConfig(layer, rank=4), AdapterTarget.of(target.info), trimmed)
@@ -75,7 +84,11 @@ def begun(drafter: EarlyExit, target: LayeredModel, texts: dict[int, list[int]])
 
 
 @pytest.mark.parametrize("options", [{}, {"candidates": (1, 2, 3)}, {"law": "match"}], ids=["plain", "scored", "match"])
-def test_greedy_text_is_that_of_plain_decoding(target: TransformersModel, options: dict[str, object]) -> None:
+@pytest.mark.parametrize("wrap", BACKENDS)
+def test_greedy_text_is_that_of_plain_decoding(
+    four_layers: PreTrainedModel, wrap: Wrap, options: dict[str, object]
+) -> None:
+    target = wrap(four_layers)
     prompts = random_prompts(20)
     plain = decode(session_of(target, None), prompts, 24)
     drafter = EarlyExit(EXIT, adapters=[adapter_for(target)], **options)  # type: ignore[arg-type]
@@ -214,6 +227,11 @@ def test_a_stored_adapter_is_the_same_adapter(target: TransformersModel, tmp_pat
     assert again.trimmed is not None
     assert again.trimmed.ids.tolist() == list(range(0, 97, 5))
     EarlyExit(EXIT, adapters=[again]).bind(Binding(target, None))
+
+
+def test_an_adapter_serves_its_target_on_every_backend(four_layers: PreTrainedModel) -> None:
+    adapter = adapter_for(TransformersModel(four_layers))
+    EarlyExit(EXIT, adapters=[adapter]).bind(Binding(LeanLlama.from_transformers(four_layers), None))
 
 
 def test_an_adapter_of_another_target_is_refused(target: TransformersModel, tiny_llama: PreTrainedModel) -> None:

@@ -16,11 +16,19 @@ from draftproof.drafting.drafters.kangaroo import Kangaroo
 from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter, KangarooConfig
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
 from draftproof.drafting.keyed_rng import KeyedRng
-from draftproof.drafting.model import RowTokens, Wanted
+from draftproof.drafting.model import CachedModel, RowTokens, Wanted
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.session import Session
 from draftproof.errors import UsageError
-from tests.drafting.drafters.decoding import IMPROBABLE, decode, pair_law_chance, random_prompts, session_of
+from tests.drafting.drafters.decoding import (
+    BACKENDS,
+    IMPROBABLE,
+    Wrap,
+    decode,
+    pair_law_chance,
+    random_prompts,
+    session_of,
+)
 
 PROMPT = [5, 17, 44, 8, 9, 23]
 
@@ -30,7 +38,7 @@ def target(tiny_llama: PreTrainedModel) -> TransformersModel:
     return TransformersModel(tiny_llama)
 
 
-def adapter_for(target: TransformersModel, kept: torch.Tensor | None = None) -> KangarooAdapter:
+def adapter_for(target: CachedModel, kept: torch.Tensor | None = None) -> KangarooAdapter:
     """Of random weights: attention and both norms count."""
     trimmed = None if kept is None else TrimmedVocabulary(kept, target.info.vocab_size)
     adapter = KangarooAdapter(KangarooConfig(1, 4, 2, 16), AdapterTarget.of(target.info), trimmed)
@@ -64,7 +72,9 @@ def expected_chain(target: TransformersModel, adapter: KangarooAdapter, text: Se
     return drafted
 
 
-def test_greedy_text_is_that_of_plain_decoding(target: TransformersModel) -> None:
+@pytest.mark.parametrize("wrap", BACKENDS)
+def test_greedy_text_is_that_of_plain_decoding(tiny_llama: PreTrainedModel, wrap: Wrap) -> None:
+    target = wrap(tiny_llama)
     prompts = random_prompts(20)
     plain = decode(session_of(target, None), prompts, 24)
     assert decode(session_of(target, Kangaroo(adapter_for(target), eta=0.1)), prompts, 24) == plain

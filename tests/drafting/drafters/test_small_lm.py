@@ -17,7 +17,15 @@ from draftproof.drafting.keyed_rng import KeyedRng
 from draftproof.drafting.model import CachedModel, ModelInfo, Pass, RowTokens, Wanted
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.errors import NumericalError, UsageError
-from tests.drafting.drafters.decoding import IMPROBABLE, decode, pair_law_chance, random_prompts, session_of
+from tests.drafting.drafters.decoding import (
+    BACKENDS,
+    IMPROBABLE,
+    Wrap,
+    decode,
+    pair_law_chance,
+    random_prompts,
+    session_of,
+)
 
 PROMPT = [5, 17, 44, 8, 9, 23]
 TREE = {"max_depth": 2, "width": 3, "beam": 2}
@@ -69,12 +77,14 @@ def started(drafter: SmallLM, target: CachedModel, rows: Sequence[int] = (0,), t
         pytest.param({"law": "match", "max_depth": 3, "width": 3, "beam": 2}, id="most-probable-tree"),
     ],
 )
+@pytest.mark.parametrize("wrap", BACKENDS)
 def test_greedy_text_is_that_of_plain_decoding(
-    target: TransformersModel, draft_model: TransformersModel, shape: dict[str, object]
+    tiny_llama: PreTrainedModel, tiny_draft_llama: PreTrainedModel, wrap: Wrap, shape: dict[str, object]
 ) -> None:
     prompts = random_prompts(20)
-    plain = decode(session_of(target, None), prompts, 24)
-    assert decode(session_of(target, SmallLM(draft_model, **shape)), prompts, 24) == plain  # type: ignore[arg-type]
+    plain = decode(session_of(wrap(tiny_llama), None), prompts, 24)
+    drafter = SmallLM(wrap(tiny_draft_llama), **shape)  # type: ignore[arg-type]
+    assert decode(session_of(wrap(tiny_llama), drafter), prompts, 24) == plain
 
 
 @pytest.mark.parametrize(
