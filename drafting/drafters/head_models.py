@@ -70,11 +70,11 @@ class DraftHeads(nn.Module):
         self.config = config
         self.trimmed = trimmed
         width, kept = config.hidden_size, trimmed.size
-        self.first = nn.ModuleList([_Block(config.kind, k + 1, width) for k in range(config.n_heads)])
+        self.first = nn.ModuleList([Block(config.kind, k + 1, width) for k in range(config.n_heads)])
         """Of head k: what joins the state with the embeddings it sees."""
         self.deeper = nn.ModuleList(
             [
-                nn.Sequential(*(_Block("medusa", 0, width) for _ in range(config.n_layers - 1)))
+                nn.Sequential(*(Block("medusa", 0, width) for _ in range(config.n_layers - 1)))
                 for _ in range(config.n_heads)
             ]
         )
@@ -106,14 +106,8 @@ class DraftHeads(nn.Module):
         bias = torch.cat([self.output_bias, self.rest_bias.unsqueeze(0)])
         return nn.functional.linear(state, weight.to(state.dtype), bias.to(state.dtype))
 
-    def fused_output(self) -> tuple[Tensor, Tensor]:
-        """Weight [W + 1, H] and bias [W + 1] in one piece, for drafting."""
-        with torch.no_grad():
-            weight = torch.cat([self.output, self.rest.unsqueeze(0)])
-            return weight, torch.cat([self.output_bias, self.rest_bias.unsqueeze(0)])
 
-
-class _Block(nn.Module):
+class Block(nn.Module):
     """Residual block with a zero branch; with embeddings, the residual is a map that begins as "the state alone"."""
 
     def __init__(self, kind: Kind, embeddings: int, width: int) -> None:

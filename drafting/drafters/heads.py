@@ -16,6 +16,7 @@ from torch import Tensor
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import Binding, Commit, DrafterSpec, DraftRequest
 from draftproof.drafting.drafters.head_models import DraftHeads, HeadsRecord
+from draftproof.drafting.drafters.head_products import HeadProducts
 from draftproof.drafting.drafters.head_tree import TreeShape, best_shape, worth_expanding
 from draftproof.drafting.drafters.token_tree import TokenTree, pack_trees
 from draftproof.drafting.drafters.vocab_trim import normalised
@@ -113,8 +114,7 @@ class HeadsDrafter:
                 f"has {info.hidden_size} and {info.vocab_size}."
             )
         self._model = binding.model
-        self._heads = self._heads.to(info.device).eval()
-        self._weight, self._bias = self._heads.fused_output()
+        self._products = HeadProducts(self._heads, info.device)
         self._ids = self._heads.trimmed.ids.tolist()
 
     def start(self, event: Commit) -> None:
@@ -125,11 +125,14 @@ class HeadsDrafter:
             self._learn(event)
 
     def _learn(self, event: Commit) -> None:
+        assert self._model is not None
         states = event.hidden.get(-1)
         if states is None or not len(states):
             self._rows.pop(event.row, None)  # tokens that somebody put there: nothing is known of what follows
             return
-        self._rows[event.row] = _Known(normalised(states[-1].to(self._weight.device)), event.tokens[-1], event.length)
+        self._rows[event.row] = _Known(
+            normalised(states[-1].to(self._model.info.device)), event.tokens[-1], event.length
+        )
 
     def rewind(self, row: int, length: int) -> None:
         known = self._rows.get(row)
@@ -211,8 +214,7 @@ class HeadsDrafter:
         self, head: int, hidden: Tensor, embedded: Tensor, sharp: list[float]
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Target ids and probabilities of the best candidates under each open node, the best first."""
-        state = self._heads.state(head, hidden, embedded)
-        logits = torch.nn.functional.linear(state, self._weight, self._bias)
+        logits = self._products.logits(head, hidden, embedded)
         if any(factor != 1.0 for factor in sharp):
             logits *= torch.tensor(sharp, device=logits.device).unsqueeze(1)
         best = logits[:, :-1].topk(self._candidates_each, dim=1)

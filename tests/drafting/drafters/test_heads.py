@@ -23,6 +23,7 @@ from draftproof.drafting.drafters.head_models import (
     load_heads,
     save_heads,
 )
+from draftproof.drafting.drafters.head_products import HeadProducts
 from draftproof.drafting.drafters.heads import HeadsDrafter
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, normalised, output_rows
 from draftproof.drafting.keyed_rng import KeyedRng
@@ -112,6 +113,20 @@ def test_a_dynamic_tree_holds_the_most_probable_of_all_paths(kind: Kind, budget:
     scores = draft.score[0, : len(tokens)]
     torch.testing.assert_close(scores, torch.tensor([best[path] for path in paths]), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(scores.sort(descending=True).values, torch.tensor(expected), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_layout_for_drafting_says_what_the_heads_say(kind: Kind, n_layers: int, target: CachedModel) -> None:
+    heads = stirred(untrained(target, kind, n_layers)[0])
+    products = HeadProducts(heads, torch.device("cpu"))
+    random = torch.Generator().manual_seed(2)
+    hidden = torch.randn(5, target.info.hidden_size, generator=random)
+    for head in range(3):
+        embedded = torch.randn(5, head + 1, target.info.hidden_size, generator=random)
+        expected = heads.logits(heads.state(head, hidden, embedded))
+        torch.testing.assert_close(products.logits(head, hidden, embedded), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(products.logits(head, hidden.roll(1, 0), embedded), expected, atol=0.1)
 
 
 def test_hydra_heads_see_the_drafted_tokens_and_medusa_heads_do_not(target: CachedModel) -> None:
