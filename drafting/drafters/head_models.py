@@ -186,8 +186,8 @@ def load_heads(folder: Path, *, target_digest: str | None = None) -> tuple[Draft
         raise InputError(f"The draft heads in {folder} cannot be read: {error}") from error
     if target_digest is not None and record.target_digest != target_digest:
         raise UsageError(
-            f"The draft heads in {folder} were trained for {record.target} ({record.target_digest[:12]}), "
-            f"not for this target ({target_digest[:12]}).",
+            f"The draft heads in {folder} were trained for {record.target} ({record.target_digest[:19]}), "
+            f"not for this target ({target_digest[:19]}).",
             remedy="Train heads for this target with draftproof train heads.",
         )
     return heads.eval().requires_grad_(False), record

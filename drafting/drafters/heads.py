@@ -104,8 +104,8 @@ class HeadsDrafter:
         info, config, record = binding.model.info, self._heads.config, self._record
         if record.target_digest != info.digest:
             raise UsageError(
-                f"These {config.kind} heads were trained for {record.target} ({record.target_digest[:12]}), not for "
-                f"{info.name} ({info.digest[:12]}).",
+                f"These {config.kind} heads were trained for {record.target} ({record.target_digest[:19]}), not for "
+                f"{info.name} ({info.digest[:19]}).",
                 remedy="Train heads for this target with draftproof train heads.",
             )
         if (config.hidden_size, config.vocab_size) != (info.hidden_size, info.vocab_size):

@@ -249,7 +249,7 @@ def load_acceptance_head(folder: Path, *, draft_digest: str | None = None) -> tu
     if draft_digest is not None and described["draft_digest"] != draft_digest:
         raise UsageError(
             f"The acceptance head in {folder} was trained for another draft model "
-            f"({str(described['draft_digest'])[:12]}), not for this one ({draft_digest[:12]}).",
+            f"({str(described['draft_digest'])[:19]}), not for this one ({draft_digest[:19]}).",
             remedy="Train one for this draft model with draftproof train acceptance-head.",
         )
     return head.eval().requires_grad_(False), described

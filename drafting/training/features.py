@@ -96,7 +96,7 @@ def load(folder: Path, *, target_digest: str) -> Features:
     stated = json.loads(described.read_text(encoding="utf-8"))
     if stated["target_digest"] != target_digest:
         raise UsageError(
-            f"The features in {folder} are of the target {stated['target_digest'][:12]}, not {target_digest[:12]}."
+            f"The features in {folder} are of the target {stated['target_digest'][:19]}, not {target_digest[:19]}."
         )
     held = []
     for number in range(int(stated.pop("shards"))):

@@ -110,6 +110,7 @@ def heads(
     kind: Annotated[str, typer.Option("--kind", metavar="hydra|medusa", help="Kind of head.")] = "hydra",
     tokens: Tokens = 100_000,
     n_heads: Annotated[int, typer.Option("--heads", min=1, max=32, help="Tokens that are guessed in a row.")] = 4,
+    layers: Annotated[int, typer.Option("--layers", min=1, max=32, help="Layers of each head.")] = 1,
     vocab: Annotated[int, typer.Option("--vocab", min=1, help="Tokens that can be guessed at all.")] = 8192,
     epochs: Epochs = 4,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")] = 1e-3,
@@ -135,6 +136,7 @@ def heads(
     training = HeadsTraining(
         kind="hydra" if kind == "hydra" else "medusa",
         n_heads=n_heads,
+        n_layers=layers,
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,
