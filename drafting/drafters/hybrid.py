@@ -64,7 +64,7 @@ class Hybrid:
     (see `one_law.py`); children of two other laws cannot be arbitrated."""
 
     def __init__(
-        self, drafters: Sequence[Drafter], *, mode: Literal["merge", "arbitrate"] = "merge", max_nodes: int = 16
+        self, drafters: Sequence[Drafter], *, mode: Literal["merge", "arbitrate"] = "merge", max_nodes: int = 32
     ) -> None:
         """`drafters`: the cheapest first. `max_nodes`: of a merged tree; in arbitration the children's own holds."""
         if len(drafters) < 2:

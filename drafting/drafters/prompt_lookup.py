@@ -20,7 +20,7 @@ MAX_OCCURRENCES = 24
 """The newest occurrences of an n-gram that vote; frequent n-grams have hundreds, and they would cost time."""
 MAX_MATCH = 24
 """Longest match that is measured; beyond it, trust no longer grows."""
-WORTH = 0.005
+WORTH = 0.01
 """Nodes that are less likely accepted are not drafted: their share of a pass costs more than they bring."""
 
 
@@ -81,7 +81,7 @@ class NgramIndex:
 
 
 class PromptLookup(CopyingDrafter[NgramIndex]):
-    def __init__(self, *, n_min: int = 1, n_max: int = 4, max_nodes: int = 16, max_depth: int = 16) -> None:
+    def __init__(self, *, n_min: int = 1, n_max: int = 4, max_nodes: int = 32, max_depth: int = 32) -> None:
         super().__init__("prompt-lookup", max_nodes=max_nodes, max_depth=max_depth)
         if not 1 <= n_min <= n_max:
             raise UsageError(f"prompt-lookup: n_min is {n_min} and n_max {n_max}; expected 1 <= n_min <= n_max.")

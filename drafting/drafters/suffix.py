@@ -128,9 +128,9 @@ class Suffix(CopyingDrafter[SuffixIndex]):
         history: History | None = None,
         *,
         learn: bool = True,
-        min_probability: float = 0.005,
-        max_nodes: int = 16,
-        max_depth: int = 16,
+        min_probability: float = 0.01,
+        max_nodes: int = 32,
+        max_depth: int = 32,
     ) -> None:
         """
         Args:

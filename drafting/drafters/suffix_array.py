@@ -18,6 +18,8 @@ LONGEST = 32
 SAMPLED = 1024
 """Occurrences that are looked at to see what follows a frequent context."""
 MOST_SUCCESSORS = 12
+REMEMBERED = 50_000
+"""Contexts whose successors are kept once they have been counted."""
 WIDTH = 4
 """Bytes of a token."""
 
@@ -62,6 +64,8 @@ class SuffixArray:
             best = np.argsort(-counts, kind="stable")[: MOST_SUCCESSORS + 1]
             pairs = zip(tokens[best].tolist(), (counts[best] * step).tolist(), strict=True)
             known = [(token, count) for token, count in pairs if token != self._separator][:MOST_SUCCESSORS]
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
             self._seen[low, high, length] = known
         return known
 

@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 from draftproof.errors import InputError, UsageError
 
 FORMAT = "draftproof-trigrams-1"
+REMEMBERED = 50_000
+"""Pairs that are kept as Python objects once they have been asked for."""
 
 
 class TrigramTable:
@@ -42,6 +44,8 @@ class TrigramTable:
         if known is None:
             low, high = np.searchsorted(self._pairs, [pair, pair + 1])
             known = dict(zip(self._tokens[low:high].tolist(), self._shares[low:high].tolist(), strict=True))
+            if len(self._read) >= REMEMBERED:
+                self._read.clear()
             self._read[pair] = known
         return known
 
