@@ -1,7 +1,8 @@
 """Keys and values of one row, all layers in one tensor, written in place.
 
 Columns are those of `slot_tree`: committed tokens first, then scratch slots. Room is doubled when it runs out, so that
-a row of any length is copied a bounded number of times; what lies past a row's end is never read.
+a row of any length is copied a bounded number of times. What lies past a row's end is never read. What a mask hides is
+read and weighted with zero, so it must be a number: new room is zeros, for slots that not all layers have run over.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class RowCache:
         while room < columns:
             room *= 2
         layers, heads, _, size = self._stored.shape
-        larger = torch.empty((layers, heads, min(room, self._most_columns), size))
+        larger = torch.zeros((layers, heads, min(room, self._most_columns), size))
         larger[:, :, :kept] = self._stored[:, :, :kept]
         self._stored = larger
 

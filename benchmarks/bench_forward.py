@@ -1,0 +1,261 @@
+"""What a pass of the target costs: milliseconds over k tokens, our lean backend beside plain transformers.
+
+    python benchmarks/bench_forward.py [MODEL] [--contexts 128 2048] [--seconds 2] [--threads 2] > results/forward.jsonl
+    python benchmarks/bench_forward.py --draw results/forward.jsonl
+
+MODEL is a folder of a checkpoint of the Llama family, or the name of a fetched model. Both backends compute in
+float32 over the same random ids, with a cache of so many tokens, in turns; all k rows of logits are computed.
+One JSON line a measurement:
+
+- `read`: how fast memory is read here: a plain matrix of 256 MiB times a vector, and the model's own packed head. The
+  faster one and the bytes of all weights give the least that a pass can take, `read_ms`.
+- `pass`: fastest and median milliseconds of a pass over k tokens.
+- `prefill`: tokens per second of 512 tokens in one pass into an empty cache.
+- `memory`: bytes of all weights, and what the lean backend keeps resident for them.
+- `noise`: the largest difference between logits of one text, computed in other ways. float32 rounds each differently.
+- `summary`: ratios.
+
+Passes of a few milliseconds on two threads suffer from any other work on the machine: the load is in every line, and
+the fastest pass is the figure to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import torch
+from forward_picture import forward_picture
+from torch import Tensor
+
+from draftproof.drafting.backends.lean_llama import LeanLlama
+from draftproof.drafting.model import RowTokens, Wanted
+from draftproof.drafting.models.load import find_source
+from draftproof.errors import DraftproofError
+from draftproof.store.runs import git_commit
+
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+PREFILL = 512
+FEWEST = 5
+_ROOT = Path(__file__).resolve().parent.parent
+Line = dict[str, Any]
+
+
+class Lean:
+    name = "lean"
+
+    def __init__(self, folder: Path) -> None:
+        before = resident_bytes()
+        self.model = LeanLlama.from_safetensors(folder)
+        self.model.add_row(0)
+        self.forward(torch.arange(2))
+        self.resident = resident_bytes() - before
+
+    def fill(self, ids: Tensor) -> None:
+        self.model.truncate(0, 0)
+        for piece in ids.split(PREFILL):
+            self.model.forward([RowTokens(0, piece)], Wanted(logits="none"))
+            self.model.commit(0, range(len(piece)))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return cast(Tensor, self.model.forward([RowTokens(0, ids)]).logits)
+
+
+class Transformers:
+    name = "transformers"
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+
+    def fill(self, ids: Tensor) -> None:
+        from transformers import DynamicCache
+
+        self.cache = DynamicCache()
+        if len(ids):
+            self._run(ids, keep=1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits = self._run(ids, keep=0)
+        self.cache.crop(-len(ids))
+        return logits
+
+    @torch.inference_mode()
+    def _run(self, ids: Tensor, keep: int) -> Tensor:
+        result = self.model(ids[None], past_key_values=self.cache, use_cache=True, logits_to_keep=keep)
+        return cast(Tensor, result.logits[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="smollm2-135m")
+    parser.add_argument("--contexts", type=int, nargs="+", default=[128, 2048])
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each size and backend, at least")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draw", type=Path, metavar="RESULTS", help="only draw docs/pictures/forward-cost.svg")
+    options = parser.parse_args()
+    if options.draw:
+        lines = [json.loads(line) for line in options.draw.read_text(encoding="utf-8").splitlines()]
+        picture = _ROOT / "docs" / "pictures" / "forward-cost.svg"
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_text(forward_picture(lines), encoding="utf-8")
+        return
+    try:
+        folder = find_source(options.model)
+    except DraftproofError as error:
+        print(json.dumps({"benchmark": "forward", "not_run": str(error)}))
+        return
+    torch.set_num_threads(options.threads)
+    origin = {"benchmark": "forward", "model": options.model, **machine(options)}
+    for line in measure(folder, options):
+        print(json.dumps(origin | line | {"load": round(os.getloadavg()[0], 1)}), flush=True)
+
+
+def measure(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
+    lean, peer = Lean(folder), Transformers(folder)
+    generator = torch.Generator().manual_seed(options.seed)
+    vocab = lean.model.info.vocab_size
+    text = torch.randint(0, vocab, (max(*options.contexts, PREFILL) + max(SIZES),), generator=generator)
+
+    weights = sum(each.numel() * each.element_size() for each in peer.model.parameters())
+    read = best_read(lean, options.seconds)
+    read_ms = weights / read["gigabytes_per_second"] / 1e6
+    yield {"measure": "read", **read, "weight_bytes": weights, "read_ms": round(read_ms, 2)}
+    yield {"measure": "memory", "weight_bytes": weights, "lean_bytes": lean.resident}
+
+    cost: dict[tuple[str, int, int], float] = {}
+    for context in options.contexts:
+        for backend in (lean, peer):
+            backend.fill(text[:context])
+        for size in SIZES:
+            ids = text[context : context + size]
+            times = in_turns([lambda b=b, i=ids: b.forward(i) for b in (lean, peer)], options.seconds)
+            for backend, seconds in zip((lean, peer), times, strict=True):
+                cost[backend.name, context, size] = 1000 * min(seconds)
+                yield {
+                    "measure": "pass",
+                    "backend": backend.name,
+                    "context": context,
+                    "tokens": size,
+                    "ms": round(1000 * min(seconds), 2),
+                    "ms_median": round(1000 * statistics.median(seconds), 2),
+                    "passes": len(seconds),
+                }
+
+    speeds = {}
+    for backend, seconds in zip(
+        (lean, peer), in_turns([lambda b=b: b.fill(text[:PREFILL]) for b in (lean, peer)], options.seconds), strict=True
+    ):
+        speeds[backend.name] = PREFILL / min(seconds)
+        yield {
+            "measure": "prefill",
+            "backend": backend.name,
+            "tokens": PREFILL,
+            "tokens_per_second": round(PREFILL / min(seconds)),
+        }
+    yield noise(lean, peer, text[:64])
+    for context in options.contexts:
+        yield {
+            "measure": "summary",
+            "context": context,
+            "v1_over_read": round(cost["lean", context, 1] / read_ms, 2),
+            "v8_over_v1": round(cost["lean", context, 8] / cost["lean", context, 1], 2),
+            "transformers_over_lean": {
+                k: round(cost["transformers", context, k] / cost["lean", context, k], 2) for k in SIZES
+            },
+            "prefill_over_transformers": round(speeds["lean"] / speeds["transformers"], 2),
+        }
+
+
+def best_read(lean: Lean, seconds: float) -> Line:
+    """Gigabytes a second, of the best of two ways to read much memory once."""
+    matrix, vector = torch.ones(2**16, 2**10), torch.ones(2**10)
+    head, hidden = lean.model._ends.head, torch.ones(1, lean.model.info.hidden_size)
+    plain, packed = in_turns([lambda: torch.mv(matrix, vector), lambda: head(hidden)], seconds)
+    speeds = {
+        "plain_matrix": matrix.numel() * 4 / min(plain) / 1e9,
+        "packed_head": head.in_features * head.out_features * 4 / min(packed) / 1e9,
+    }
+    return {"gigabytes_per_second": round(max(speeds.values()), 2)} | {k: round(v, 2) for k, v in speeds.items()}
+
+
+@torch.inference_mode()
+def noise(lean: Lean, peer: Transformers, ids: Tensor) -> Line:
+    """Of one text read whole, in eights and token by token."""
+
+    def read(backend: Lean | Transformers, piece: int) -> Tensor:
+        logits = []
+        for low in range(0, len(ids), piece):
+            backend.fill(ids[:low])
+            logits.append(backend.forward(ids[low : low + piece]))
+        return torch.cat(logits)
+
+    whole, eights, single = (read(lean, piece) for piece in (len(ids), 8, 1))
+    theirs, theirs_single = (read(peer, piece) for piece in (len(ids), 1))
+
+    def apart(one: Tensor, other: Tensor) -> float:
+        return float(f"{float((one - other).abs().max()):.2g}")
+
+    return {
+        "measure": "noise",
+        "largest_logit": round(float(theirs.abs().max()), 1),
+        "lean_1_and_8_tokens": apart(single, eights),
+        "lean_1_and_64_tokens": apart(single, whole),
+        "transformers_1_and_64_tokens": apart(theirs_single, theirs),
+        "lean_and_transformers": apart(whole, theirs),
+        "same_largest": float((whole.argmax(-1) == theirs.argmax(-1)).float().mean()),
+    }
+
+
+def in_turns(calls: list[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """Seconds of each call, called in turns until each has had its share of time."""
+    for call in calls:
+        call()
+    took: list[list[float]] = [[] for _ in calls]
+    gc.disable()
+    while min(map(len, took)) < FEWEST or min(map(sum, took)) < seconds:
+        for call, times in zip(calls, took, strict=True):
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+    gc.enable()
+    return took
+
+
+def resident_bytes() -> int:
+    """Of this process, without mapped files; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def machine(options: argparse.Namespace) -> Line:
+    import transformers
+
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "machine": f"{models[0].partition(':')[2].strip()} x{os.cpu_count()}" if models else None,
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "commit": git_commit(_ROOT),
+        "seed": options.seed,
+    }
+
+
+if __name__ == "__main__":
+    main()
