@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from draftproof.drafting.backends import lean_attention, row_cache
+from draftproof.drafting.backends import lean_attention
 from draftproof.drafting.backends.lean_llama import LeanLlama
+from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.model import CachedModel, LayeredModel, Wanted
 from draftproof.errors import OutOfMemoryError, UsageError
 from tests.drafting.backends import reference
@@ -133,5 +134,11 @@ def test_a_slot_that_upper_layers_never_saw_spoils_nothing_beside_it(
             return logits
 
     reference.assert_close(beside(), reference.plain_logits(tiny_llama, [1, 2, 4, 5])[2:], "beside")
-    monkeypatch.setattr(row_cache.torch, "zeros", lambda shape: torch.full(shape, float("nan")))
+    right = RowCache.make_room
+
+    def poisoned(cache: RowCache, columns: int, *, kept: int) -> None:
+        right(cache, columns, kept=kept)
+        cache._stored[:, :, kept:] = float("nan")
+
+    monkeypatch.setattr(RowCache, "make_room", poisoned)
     assert beside().isnan().any()
