@@ -5,9 +5,12 @@ A program owns one head of one cache and moves its columns one after the other: 
 the same elements of every column, in ascending order, so that no thread overwrites what another has yet to read.
 """
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 
 @triton.jit
@@ -38,7 +41,7 @@ def _compact(
         tl.store(base + (length + j) * column_stride, column, mask=moves)
 
 
-def compact_triton(caches, lengths, slots):
+def compact_triton(caches: Sequence[Tensor], lengths: Tensor, slots: Tensor) -> None:
     first = caches[0]
     requests, heads, _, head_dim = first.shape
     if not requests * heads * slots.shape[1]:

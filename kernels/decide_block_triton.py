@@ -5,8 +5,10 @@ success and the scan of its row in a second, the winner in a third."""
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from draftproof.kernels.chain_triton import finish, scan_row, scratch
+from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import (
     block_for,
     request_of_row,
@@ -16,6 +18,7 @@ from draftproof.kernels.layout_triton import (
 )
 from draftproof.kernels.philox_triton import uniform_at
 from draftproof.kernels.residual_triton import draft_arguments, draft_prob, target_prob
+from draftproof.kernels.row_stats import RowStats
 
 
 @triton.jit
@@ -295,7 +298,9 @@ def _decide(
     )
 
 
-def decide_block_triton(logits, stats, drafted, q, block=None):
+def decide_block_triton(
+    logits: Tensor, stats: RowStats, drafted: Drafted, q: DraftRows, block: int | None = None
+) -> Decided:
     logits = require_adjacent(logits)
     requests, nodes = drafted.tokens.shape
     rows, vocab = logits.shape

@@ -9,12 +9,14 @@ cache. With one request it uses one multiprocessor. The rejected siblings lie in
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from draftproof.kernels.drafted import Decided
+from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of
 from draftproof.kernels.philox_triton import exponential_tile, uniform_at
 from draftproof.kernels.race_triton import better, target_race, winner
 from draftproof.kernels.residual_triton import NO_MASS, draft_arguments, draft_prob, target_prob
+from draftproof.kernels.row_stats import RowStats
 
 
 @triton.jit
@@ -214,7 +216,9 @@ def _walk(
     tl.store(bad + request, spoiled.to(tl.int32))
 
 
-def decide_siblings_triton(logits, stats, drafted, q, block=None):
+def decide_siblings_triton(
+    logits: Tensor, stats: RowStats, drafted: Drafted, q: DraftRows, block: int | None = None
+) -> Decided:
     logits = require_adjacent(logits)
     requests, nodes = drafted.tokens.shape
     vocab = logits.shape[1]

@@ -4,11 +4,14 @@ how far the chain goes, then scans its slice of the one row that follows; a seco
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from draftproof.kernels.chain_triton import finish, scan_row, scratch
+from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of, split_vocabulary
 from draftproof.kernels.philox_triton import uniform_at
 from draftproof.kernels.residual_triton import draft_arguments, draft_prob, target_prob
+from draftproof.kernels.row_stats import RowStats
 
 
 @triton.jit
@@ -130,7 +133,9 @@ def _decide(
     )
 
 
-def decide_token_triton(logits, stats, drafted, q, block=None):
+def decide_token_triton(
+    logits: Tensor, stats: RowStats, drafted: Drafted, q: DraftRows, block: int | None = None
+) -> Decided:
     logits = require_adjacent(logits)
     requests, nodes = drafted.tokens.shape
     vocab = logits.shape[1]

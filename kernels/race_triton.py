@@ -5,6 +5,7 @@ row's."""
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from draftproof.kernels.layout_triton import (
     block_for,
@@ -157,7 +158,14 @@ def target_slices(logits, inv_temp, threshold, seeds, positions, drafted=None, b
     return scores, winners
 
 
-def target_draw_triton(logits, inv_temp, threshold, seeds, positions, block=None):
+def target_draw_triton(
+    logits: Tensor,
+    inv_temp: Tensor,
+    threshold: Tensor | None,
+    seeds: Tensor,
+    positions: Tensor,
+    block: int | None = None,
+) -> Tensor:
     rows = logits.shape[0]
     drawn = torch.empty((rows,), dtype=torch.int64, device=logits.device)
     if rows == 0:

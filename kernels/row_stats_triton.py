@@ -7,6 +7,7 @@ Thresholds come from `threshold_triton` beforehand, and cost launches only where
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from draftproof.kernels.layout_triton import block_for, require_adjacent, scale_of, split_vocabulary
 from draftproof.kernels.philox_triton import natural_log
@@ -171,7 +172,15 @@ def slice_figures(logits, inv_temp, threshold, splits, per_split, block):
     return figures, winners
 
 
-def row_stats_triton(logits, inv_temp, *, top_k=None, top_p=None, ids=None, block=None):
+def row_stats_triton(
+    logits: Tensor,
+    inv_temp: Tensor,
+    *,
+    top_k: Tensor | None = None,
+    top_p: Tensor | None = None,
+    ids: Tensor | None = None,
+    block: int | None = None,
+) -> RowStats:
     logits = require_adjacent(logits)
     rows, vocab = logits.shape
     block = block_for(vocab, block)
@@ -193,15 +202,12 @@ def row_stats_triton(logits, inv_temp, *, top_k=None, top_p=None, ids=None, bloc
     )
     if rows == 0:
         return stats
-    figures, winners = slice_figures(logits, inv_temp, None, splits, per_split, block)
     threshold = None
     if top_k is not None:
         threshold = find_thresholds(logits, inv_temp, None, top_k, None, splits, per_split, block)
+    figures, winners = slice_figures(logits, inv_temp, threshold, splits, per_split, block)
     if top_p is not None:
-        if threshold is not None:
-            figures, winners = slice_figures(logits, inv_temp, threshold, splits, per_split, block)
         threshold = find_thresholds(logits, inv_temp, threshold, top_p, figures, splits, per_split, block)
-    if threshold is not None:
         figures, winners = slice_figures(logits, inv_temp, threshold, splits, per_split, block)
     _rows[(rows,)](
         logits,

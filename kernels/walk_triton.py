@@ -4,8 +4,9 @@
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from draftproof.kernels.drafted import Decided
+from draftproof.kernels.drafted import Decided, Drafted
 from draftproof.kernels.race_triton import row_winner
 
 
@@ -60,7 +61,7 @@ def _walk(
     tl.store(bad + request, spoiled.to(tl.int32))
 
 
-def walk_slices(scores, ids, drafted):
+def walk_slices(scores: Tensor | None, ids: Tensor, drafted: Drafted) -> Decided:
     """The walk over ids [R], or, where `scores` are given, over the winners of slices [R, splits]."""
     requests, width = drafted.tokens.shape
     like = {"device": ids.device, "dtype": torch.int64}
@@ -96,5 +97,5 @@ def walk_slices(scores, ids, drafted):
     return decided
 
 
-def walk_triton(ids, drafted):
+def walk_triton(ids: Tensor, drafted: Drafted) -> Decided:
     return walk_slices(None, ids, drafted)
