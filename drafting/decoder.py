@@ -25,6 +25,7 @@ from draftproof.drafting.rule import Rule
 from draftproof.drafting.rules.catalogue import create_rule
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.session import Session
+from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import UsageError
 
 Message = Mapping[str, str]
@@ -52,7 +53,7 @@ class SpeculativeDecoder:
     def __init__(
         self,
         target: str | LoadedModel | CachedModel,
-        drafter: str | Drafter | None = "hybrid",
+        drafter: str | Drafter | None = "suffix",
         *,
         rule: str | Rule = "auto",
         policy: str | Policy = "cost",
@@ -60,10 +61,10 @@ class SpeculativeDecoder:
     ) -> None:
         if isinstance(target, str):
             target = load_model(target)
-        if isinstance(target, LoadedModel):
-            self.model, self.tokenizer, self.vocabulary = target.model, target.tokenizer, target.vocabulary
-        else:
-            self.model, self.tokenizer, self.vocabulary = target, None, None
+        loaded = target if isinstance(target, LoadedModel) else None
+        self.model: CachedModel = target.model if isinstance(target, LoadedModel) else target
+        self.tokenizer = None if loaded is None else loaded.tokenizer
+        self.vocabulary: Vocabulary | None = None if loaded is None else loaded.vocabulary
         self.drafter = create_drafter(drafter) if isinstance(drafter, str) else drafter
         self.rule = create_rule(rule) if isinstance(rule, str) else rule
         self.policy = create_policy(policy) if isinstance(policy, str) else policy

