@@ -29,8 +29,9 @@ from draftproof.drafting.models.load import LoadedModel, load_model
 from draftproof.drafting.training import self_text
 from draftproof.drafting.training.estimates import fastest_dtype
 from draftproof.drafting.training.features import Features, extract
-from draftproof.drafting.training.heads import HeadsTraining, held_out_texts, replay, train_heads
+from draftproof.drafting.training.heads import HeadsTraining, held_out_texts, train_heads
 from draftproof.drafting.training.prompts import BUILT_IN, encode_prompts, prompt_ids, read_prompts
+from draftproof.drafting.training.replay import replay
 from draftproof.drafting.training.self_text import SelfText, TextPlan
 
 

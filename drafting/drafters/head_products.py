@@ -25,8 +25,8 @@ class HeadProducts:
             self._width = heads.config.hidden_size
             self._sees_tokens = heads.config.kind == "hydra"
             self._blocks = [
-                [_block(each, device) for each in (heads.first[head], *heads.deeper[head])]
-                for head in range(heads.config.n_heads)
+                [_block(first, device), *(_block(each, device) for each in deeper.children())]
+                for first, deeper in zip(heads.first, heads.deeper, strict=True)
             ]
             weight = torch.cat([heads.output, heads.rest.unsqueeze(0)])
             bias = torch.cat([heads.output_bias, heads.rest_bias.unsqueeze(0)])

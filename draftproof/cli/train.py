@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from draftproof.cli.options import Json
+from draftproof.cli.train_options import (
+    Batch,
+    Data,
+    Epochs,
+    Estimating,
+    MaxNew,
+    Out,
+    Quiet,
+    Seed,
+    Target,
+    Temperature,
+    Text,
+    Tokens,
+)
 from draftproof.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from draftproof.cli.train_progress import StageBars
     from draftproof.drafting.models.load import LoadedModel
     from draftproof.drafting.training.self_text import SelfText, TextPlan
 
@@ -68,38 +82,6 @@ STAGES = "stages"
 """Folder in `--out` for what a run that was stopped goes on with."""
 CHECKPOINT = "checkpoint.safetensors"
 
-Target = Annotated[
-    str,
-    typer.Option("--target", "-t", metavar="MODEL", help="A fetched model's name, a folder, a .gguf file or a hub id."),
-]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result and the stages are kept.")]
-Text = Annotated[
-    Path | None,
-    typer.Option("--text", metavar="FILE", help="Prompts for the target to answer. [default: 48 prompts of our own]"),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="FOLDER",
-        help="Where the target's text and its features are kept. Name the same one for several trainings of one "
-        "target, and they are made once. [default: stages/ in --out]",
-    ),
-]
-Tokens = Annotated[int, typer.Option("--tokens", min=1, help="How many tokens the target writes.")]
-Temperature = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--temperature", min=0.0, help="Sampling temperature; may be repeated, then jobs take turns. [default: 0 0 0.7]"
-    ),
-]
-MaxNew = Annotated[int, typer.Option("--max-new-tokens", min=2, help="Longest answer to one prompt, in tokens.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Answers that are written side by side.")]
-Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Times that all text is gone through.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of sampling and training. Equal seeds give equal results.")]
-Estimating = Annotated[bool, typer.Option("--estimate", help="Say how long it will take, and stop.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-
 
 @app.command("heads", help=HEADS_HELP)
 def heads(
@@ -123,13 +105,16 @@ def heads(
     json_output: Json = False,
 ) -> None:
     _need_engine()
+    from draftproof.cli.train_progress import StageBars
+    from draftproof.cli.train_report import show_heads, tell_estimate
     from draftproof.drafting.drafters.head_models import save_heads
     from draftproof.drafting.drafters.heads import HeadsDrafter
     from draftproof.drafting.drafters.vocab_trim import forced_ids, head_times, trim_vocabulary
     from draftproof.drafting.training import features as feature_store
     from draftproof.drafting.training import self_text
     from draftproof.drafting.training.estimates import estimate_heads, fastest_dtype
-    from draftproof.drafting.training.heads import HeadsTraining, held_out_texts, replay, train_heads
+    from draftproof.drafting.training.heads import HeadsTraining, held_out_texts, train_heads
+    from draftproof.drafting.training.replay import replay
 
     if kind not in ("hydra", "medusa"):
         raise UsageError(f"--kind is hydra or medusa, not {kind!r}.")
@@ -149,11 +134,11 @@ def heads(
     dtype = fastest_dtype(model.info.hidden_size, min(vocab, model.info.vocab_size))
     if estimate:
         expected = estimate_heads(model, plan, training, vocab, dtype)
-        _tell_estimate(
+        tell_estimate(
             {"generating": expected.generating, "reading": expected.reading, "training": expected.training}, json_output
         )
         return
-    with _Bars(quiet) as bars:
+    with StageBars(quiet) as bars:
         texts = _written(loaded, plan, data or out / STAGES, bars)
         features = feature_store.extract(model, texts, (data or out / STAGES) / "features", report=bars.report)
         held = held_out_texts(features)
@@ -199,7 +184,7 @@ def heads(
     if json_output:
         print(json.dumps(figures))
     else:
-        _show_heads(figures)
+        show_heads(figures)
 
 
 @app.command("draft", help=DRAFT_HELP)
@@ -227,6 +212,8 @@ def draft(
     json_output: Json = False,
 ) -> None:
     _need_engine()
+    from draftproof.cli.train_progress import StageBars
+    from draftproof.cli.train_report import duration
     from draftproof.drafting.training import features as feature_store
     from draftproof.drafting.training import self_text
     from draftproof.drafting.training.distill import (
@@ -252,7 +239,7 @@ def draft(
     model = loaded.model
     plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     student = small_draft_model(model, small_draft_config(model.info, layers=layers, hidden=hidden), seed=seed)
-    with _Bars(quiet) as bars:
+    with StageBars(quiet) as bars:
         texts = _written(loaded, plan, data or out / STAGES, bars)
         features = feature_store.extract(model, texts, (data or out / STAGES) / "features", report=bars.report)
         result = distill(
@@ -279,7 +266,7 @@ def draft(
     steps = " → ".join(f"{value:.1%}" for value in result.acceptance)
     print(f"draft model of {figures['parameters']:,} parameters in {out}")
     print(f"accepted on held-out text: {steps}")
-    print(f"took {_duration(figures['seconds'])}")
+    print(f"took {duration(figures['seconds'])}")
 
 
 @app.command("acceptance-head", help=ACCEPTANCE_HELP)
@@ -300,6 +287,8 @@ def acceptance_head(
     json_output: Json = False,
 ) -> None:
     _need_engine()
+    from draftproof.cli.train_progress import StageBars
+    from draftproof.cli.train_report import duration
     from draftproof.drafting.training import self_text
     from draftproof.drafting.training.acceptance_head import (
         AcceptanceTraining,
@@ -313,7 +302,7 @@ def acceptance_head(
     prompts = _prompts(text)
     loaded, drafting = _loaded(target), _loaded(draft)
     plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
-    with _Bars(quiet) as bars:
+    with StageBars(quiet) as bars:
         texts = _written(loaded, plan, data or out / STAGES, bars)
         examples = collect(drafting.model, loaded.model, texts, training, report=bars.report)
         head, figures = train_acceptance_head(
@@ -339,7 +328,7 @@ def acceptance_head(
         f"held-out loss {figures['held_out_loss']:.3f}; the best constant has "
         f"{figures['held_out_loss_of_a_constant']:.3f}"
     )
-    print(f"took {_duration(figures['seconds'])}")
+    print(f"took {duration(figures['seconds'])}")
 
 
 # What the commands share
@@ -392,93 +381,7 @@ def _plan(
     )
 
 
-def _written(loaded: LoadedModel, plan: TextPlan, folder: Path, bars: _Bars) -> list[SelfText]:
+def _written(loaded: LoadedModel, plan: TextPlan, folder: Path, bars: StageBars) -> list[SelfText]:
     from draftproof.drafting.training import self_text
 
     return self_text.generate(loaded.model, plan, folder / "text.jsonl", report=bars.report)
-
-
-def _tell_estimate(seconds: dict[str, float], as_json: bool) -> None:
-    total = sum(seconds.values())
-    if as_json:
-        print(json.dumps(seconds | {"total": total}))
-        return
-    for stage, value in seconds.items():
-        print(f"{stage:12} about {_duration(value)}")
-    print(f"{'in all':12} about {_duration(total)}, less what an earlier run has done")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _show_heads(figures: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from draftproof.cli.screen import out, plain
-
-    table = Table(title=f"{figures['kind']} heads, on held-out text", title_justify="left")
-    table.add_column("head")
-    table.add_column("first guess right", justify="right")
-    table.add_column("among the first three", justify="right")
-    for number, (first, three) in enumerate(zip(figures["top1"], figures["top3"], strict=True), start=1):
-        table.add_row(str(number), f"{first:.1%}", f"{three:.1%}")
-    screen = out()
-    screen.print(table)
-    for nodes, value in figures["tokens_per_pass"].items():
-        screen.print(plain(f"{value:.2f} tokens a verification with {nodes} drafted tokens"))
-    screen.print(
-        plain(
-            f"{figures['vocabulary']:,} tokens can be drafted, {figures['coverage']:.1%} of the held-out text. "
-            f"The head takes {figures['trimmed_head_ms']:.2f} ms, the whole one {figures['full_head_ms']:.2f} ms."
-        )
-    )
-    if figures["coverage"] < 0.97:
-        screen.print(plain("Less than 97 % is covered: more tokens (--vocab) would draft better."))
-    screen.print(plain(f"in {figures['folder']}, after {_duration(figures['seconds'])}"))
-
-
-class _Bars:
-    """A live bar for each stage on a terminal, a line now and then elsewhere, nothing when `quiet`."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from draftproof.cli.screen import err
-
-        self._quiet = quiet
-        self._said_at = time.monotonic()
-        self._tasks: dict[str, Any] = {}
-        self._live: Progress | None = None
-        if not quiet and sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description:11}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}"),
-            )
-            self._live = Progress(*columns, console=err())
-
-    def report(self, stage: str, done: int, total: int, detail: str) -> None:
-        """What the stages of training call."""
-        if self._live is not None:
-            if stage not in self._tasks:
-                self._tasks[stage] = self._live.add_task(stage, total=total, detail="")
-            self._live.update(self._tasks[stage], completed=done, total=total, detail=detail)
-        elif not self._quiet and (time.monotonic() - self._said_at > 10.0):
-            from draftproof.cli.screen import say
-
-            self._said_at = time.monotonic()
-            say(f"{stage} {done:,} of {total:,} {detail}".rstrip())
-
-    def __enter__(self) -> _Bars:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()

@@ -21,9 +21,9 @@ from draftproof.drafting.training.heads import (
     accuracy,
     cross_entropy,
     held_out_texts,
-    replay,
     train_heads,
 )
+from draftproof.drafting.training.replay import replay
 from draftproof.drafting.training.self_text import SelfText, TextPlan, generate
 from draftproof.errors import UsageError
 from tests.drafting.training.conftest import TRAINING, VOCAB, Written, decode, some_prompts

@@ -1,0 +1,40 @@
+"""Options that the commands of `draftproof train` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Target = Annotated[
+    str,
+    typer.Option("--target", "-t", metavar="MODEL", help="A fetched model's name, a folder, a .gguf file or a hub id."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result and the stages are kept.")]
+Text = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="Prompts for the target to answer. [default: 48 prompts of our own]"),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Where the target's text and its features are kept. Name the same one for several trainings of one "
+        "target, and they are made once. [default: stages/ in --out]",
+    ),
+]
+Tokens = Annotated[int, typer.Option("--tokens", min=1, help="How many tokens the target writes.")]
+Temperature = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--temperature", min=0.0, help="Sampling temperature; may be repeated, then jobs take turns. [default: 0 0 0.7]"
+    ),
+]
+MaxNew = Annotated[int, typer.Option("--max-new-tokens", min=2, help="Longest answer to one prompt, in tokens.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Answers that are written side by side.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Times that all text is gone through.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of sampling and training. Equal seeds give equal results.")]
+Estimating = Annotated[bool, typer.Option("--estimate", help="Say how long it will take, and stop.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
