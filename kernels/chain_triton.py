@@ -11,13 +11,19 @@ import triton.language as tl
 
 from draftproof.kernels.drafted import Decided
 from draftproof.kernels.layout_triton import scale_of
-from draftproof.kernels.race_triton import target_race, winner
+from draftproof.kernels.race_triton import NOBODY, target_race, winner
 from draftproof.kernels.residual_triton import NO_MASS, residual_race
 
 FROM_TARGET = tl.constexpr(0)
 FROM_RESIDUAL = tl.constexpr(1)
 ARGMAX = tl.constexpr(2)
 BAD = tl.constexpr(3)
+
+
+@triton.jit
+def following(is_bad, is_greedy, is_bonus):
+    """Where the token after the accepted ones comes from."""
+    return tl.where(is_bad, BAD, tl.where(is_greedy, ARGMAX, tl.where(is_bonus, FROM_TARGET, FROM_RESIDUAL)))
 
 
 @triton.jit
@@ -57,11 +63,11 @@ def scan_row(
     scale = scale_of(tl.load(inv_temp + row))
     lowest = tl.load(row_threshold + row)
     target_row = logits + row * row_stride
-    if what == 0:
+    if what == FROM_TARGET:
         score, best = target_race(target_row, scale, lowest, 0, seed, position, begin, end, BLOCK)
         tl.store(scores + at * 3, score)
         tl.store(winners + at * 2, best)
-    elif what == 1:
+    elif what == FROM_RESIDUAL:
         mass, score, best, plain, plain_best = residual_race(
             target_row,
             scale,
@@ -114,28 +120,28 @@ def _finish(
     request = tl.program_id(0).to(tl.int64)
     count = tl.load(accepted + request)
     what = tl.load(source + request)
-    following = tl.load(argmax + tl.load(cu_rows + request) + count)
-    if what < 2:
+    token_after = tl.load(argmax + tl.load(cu_rows + request) + count)
+    if (what == FROM_TARGET) | (what == FROM_RESIDUAL):
         index = tl.arange(0, SPLITS)
         real = index < splits
         at = request * splits + index
         shift = 0
-        if what == 1:
+        if what == FROM_RESIDUAL:
             mass = tl.sum(tl.load(scores + at * 3 + 2, mask=real, other=0.0), axis=0)
             shift = tl.where(mass > NO_MASS, 0, 1)
         score = tl.load(scores + at * 3 + shift, mask=real, other=-float("inf"))
-        best_id = tl.load(winners + at * 2 + shift, mask=real, other=2147483647)
+        best_id = tl.load(winners + at * 2 + shift, mask=real, other=NOBODY)
         _, best = winner(score, best_id)
-        following = tl.where(best == 2147483647, -1, best).to(tl.int64)
-    if what == 3:
-        following = following * 0 - 1
+        token_after = tl.where(best == NOBODY, -1, best).to(tl.int64)
+    if what == BAD:
+        token_after = token_after * 0 - 1
     index = tl.arange(0, NODES)
     token = tl.load(tokens + request * width + index, mask=index < count, other=-1)
-    token = tl.where(index == count, following, token)
+    token = tl.where(index == count, token_after, token)
     tl.store(out + request * (width + 1) + index, token, mask=index <= width)
     tl.store(path + request * width + index, tl.where(index < count, index, -1), mask=index < width)
-    tl.store(num + request, count + (following >= 0).to(tl.int32))
-    tl.store(bad + request, tl.where(what == 3, tl.load(spoiled + request), -1))
+    tl.store(num + request, count + (token_after >= 0).to(tl.int32))
+    tl.store(bad + request, tl.where(what == BAD, tl.load(spoiled + request), -1))
 
 
 def finish(drafted, argmax, accepted, source, spoiled, scores, winners):

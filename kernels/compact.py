@@ -34,7 +34,8 @@ def compact(caches: Sequence[Tensor], lengths: Tensor, slots: Tensor) -> None:
     if caches[0].is_cuda:
         from draftproof.kernels.compact_triton import compact_triton
 
-        compact_triton(caches, lengths, slots)
+        with torch.cuda.device(caches[0].device):
+            compact_triton(caches, lengths, slots)
     else:
         compact_torch(caches, lengths, slots)
 

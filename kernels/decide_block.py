@@ -26,7 +26,8 @@ def decide_block(logits: Tensor, stats: RowStats, drafted: Drafted, q: DraftRows
     if logits.is_cuda:
         from draftproof.kernels.decide_block_triton import decide_block_triton
 
-        return decide_block_triton(logits, stats, drafted, q)
+        with torch.cuda.device(logits.device):
+            return decide_block_triton(logits, stats, drafted, q)
     return decide_block_torch(logits, stats, drafted, q)
 
 

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from draftproof.kernels.chain_triton import finish, scan_row, scratch
+from draftproof.kernels.chain_triton import finish, following, scan_row, scratch
 from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import (
     block_for,
@@ -260,7 +260,7 @@ def _decide(
 
     last = start + count
     is_bad = (first_bad < NODES) | (tl.load(bad + last).to(tl.int32) != 0)
-    what = tl.where(is_bad, 3, tl.where(greedy, 2, tl.where(count == length, 0, 1)))
+    what = following(is_bad, greedy, count == length)
     if split == 0:
         tl.store(accepted + request, count.to(tl.int32))
         tl.store(source + request, what)

@@ -7,6 +7,7 @@ emitted is always the target's own draw.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from draftproof.kernels.drafted import Decided, Drafted
@@ -25,7 +26,8 @@ def decide_match(logits: Tensor, inv_temp: Tensor, threshold: Tensor | None, dra
     if logits.is_cuda:
         from draftproof.kernels.decide_match_triton import decide_match_triton
 
-        return decide_match_triton(logits, inv_temp, threshold, drafted)
+        with torch.cuda.device(logits.device):
+            return decide_match_triton(logits, inv_temp, threshold, drafted)
     return decide_match_torch(logits, inv_temp, threshold, drafted)
 
 

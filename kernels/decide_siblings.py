@@ -46,7 +46,8 @@ def decide_siblings(logits: Tensor, stats: RowStats, drafted: Drafted, q: DraftR
     if logits.is_cuda:
         from draftproof.kernels.decide_siblings_triton import decide_siblings_triton
 
-        return decide_siblings_triton(logits, stats, drafted, q)
+        with torch.cuda.device(logits.device):
+            return decide_siblings_triton(logits, stats, drafted, q)
     return decide_siblings_torch(logits, stats, drafted, q)
 
 

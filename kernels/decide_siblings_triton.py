@@ -14,7 +14,7 @@ from torch import Tensor
 from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of
 from draftproof.kernels.philox_triton import exponential_tile, uniform_at
-from draftproof.kernels.race_triton import better, target_race, winner
+from draftproof.kernels.race_triton import NOBODY, better, target_race, winner
 from draftproof.kernels.residual_triton import NO_MASS, draft_arguments, draft_prob, target_prob
 from draftproof.kernels.row_stats import RowStats
 
@@ -178,7 +178,7 @@ def _walk(
                     trying = trying & (trial < NODES)
                 if child == NODES:
                     best = tl.full((BLOCK,), 0.0, tl.float32)
-                    best_id = tl.full((BLOCK,), 2147483647, tl.int32)
+                    best_id = tl.full((BLOCK,), NOBODY, tl.int32)
                     for first in range(0, vocab, BLOCK):
                         ids = first + tl.arange(0, BLOCK)
                         inside = ids < vocab

@@ -28,7 +28,8 @@ def decide_token(logits: Tensor, stats: RowStats, drafted: Drafted, q: DraftRows
     if logits.is_cuda:
         from draftproof.kernels.decide_token_triton import decide_token_triton
 
-        return decide_token_triton(logits, stats, drafted, q)
+        with torch.cuda.device(logits.device):
+            return decide_token_triton(logits, stats, drafted, q)
     return decide_token_torch(logits, stats, drafted, q)
 
 

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from draftproof.kernels.chain_triton import finish, scan_row, scratch
+from draftproof.kernels.chain_triton import finish, following, scan_row, scratch
 from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of, split_vocabulary
 from draftproof.kernels.philox_triton import uniform_at
@@ -96,7 +96,7 @@ def _decide(
     last = start + count
     is_bad = tl.load(bad + last).to(tl.int32) != 0
     is_greedy = tl.load(inv_temp + last) == 0.0
-    what = tl.where(is_bad, 3, tl.where(is_greedy, 2, tl.where(count == length, 0, 1)))
+    what = following(is_bad, is_greedy, count == length)
     if split == 0:
         tl.store(accepted + request, count.to(tl.int32))
         tl.store(source + request, what)

@@ -40,7 +40,8 @@ def target_draw(logits: Tensor, inv_temp: Tensor, threshold: Tensor | None, seed
     if logits.is_cuda:
         from draftproof.kernels.race_triton import target_draw_triton
 
-        return target_draw_triton(logits, inv_temp, threshold, seeds, positions)
+        with torch.cuda.device(logits.device):
+            return target_draw_triton(logits, inv_temp, threshold, seeds, positions)
     return target_draw_torch(logits, inv_temp, threshold, seeds, positions)
 
 

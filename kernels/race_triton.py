@@ -32,7 +32,7 @@ def better(best, best_id, score, ids, eligible):
 def winner(best, best_id):
     """(score, lowest id that has it) of a block; NOBODY where every score is -inf."""
     top = tl.max(best, axis=0)
-    return top, tl.min(tl.where(best == top, best_id, 2147483647), axis=0)
+    return top, tl.min(tl.where(best == top, best_id, NOBODY), axis=0)
 
 
 @triton.jit
@@ -41,9 +41,9 @@ def row_winner(scores, ids, row, splits, SPLITS: tl.constexpr):
     index = tl.arange(0, SPLITS)
     at = row.to(tl.int64) * splits + index
     score = tl.load(scores + at, mask=index < splits, other=-float("inf"))
-    best_id = tl.load(ids + at, mask=index < splits, other=2147483647)
+    best_id = tl.load(ids + at, mask=index < splits, other=NOBODY)
     _, best = winner(score, best_id)
-    return tl.where(best == 2147483647, -1, best).to(tl.int64)
+    return tl.where(best == NOBODY, -1, best).to(tl.int64)
 
 
 @triton.jit
@@ -53,7 +53,7 @@ def target_race(logits, scale, threshold, greedy, seed, position, begin, end, BL
     A slice that holds NaN or +inf wins with the id -1.
     """
     best = tl.full((BLOCK,), -float("inf"), tl.float32)
-    best_id = tl.full((BLOCK,), 2147483647, tl.int32)
+    best_id = tl.full((BLOCK,), NOBODY, tl.int32)
     spoiled = tl.zeros((BLOCK,), tl.int32)
     for first in range(begin, end, BLOCK):
         ids = first + tl.arange(0, BLOCK)

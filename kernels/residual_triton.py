@@ -9,7 +9,7 @@ import triton.language as tl
 
 from draftproof.kernels.layout_triton import require_adjacent, scale_of
 from draftproof.kernels.philox_triton import exponential_tile
-from draftproof.kernels.race_triton import better, winner
+from draftproof.kernels.race_triton import NOBODY, better, winner
 
 NO_MASS = tl.constexpr(1e-6)
 
@@ -98,9 +98,9 @@ def residual_race(
     """Of columns begin … end - 1: mass of `(ratio p - q)+`, its winner (score, id), and the winner of p alone."""
     mass = tl.zeros((BLOCK,), tl.float32)
     best = tl.full((BLOCK,), 0.0, tl.float32)
-    best_id = tl.full((BLOCK,), 2147483647, tl.int32)
+    best_id = tl.full((BLOCK,), NOBODY, tl.int32)
     plain = tl.full((BLOCK,), 0.0, tl.float32)
-    plain_id = tl.full((BLOCK,), 2147483647, tl.int32)
+    plain_id = tl.full((BLOCK,), NOBODY, tl.int32)
     for first in range(begin, end, BLOCK):
         ids = first + tl.arange(0, BLOCK)
         inside = ids < end

@@ -65,7 +65,8 @@ def row_stats(
     if logits.is_cuda:
         from draftproof.kernels.row_stats_triton import row_stats_triton
 
-        return row_stats_triton(logits, inv_temp, top_k=top_k, top_p=top_p, ids=ids)
+        with torch.cuda.device(logits.device):
+            return row_stats_triton(logits, inv_temp, top_k=top_k, top_p=top_p, ids=ids)
     return row_stats_torch(logits, inv_temp, top_k=top_k, top_p=top_p, ids=ids)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from draftproof.kernels.layout_triton import block_for, require_adjacent, scale_of, split_vocabulary
 from draftproof.kernels.philox_triton import natural_log
-from draftproof.kernels.race_triton import winner
+from draftproof.kernels.race_triton import NOBODY, winner
 from draftproof.kernels.row_stats import RowStats
 from draftproof.kernels.threshold_triton import find_thresholds
 
@@ -42,7 +42,7 @@ def _slices(
     begin = split * per_split
     end = tl.minimum(begin + per_split, vocab)
     top = -float("inf")
-    top_id = 2147483647
+    top_id = begin * 0 + NOBODY
     second = -float("inf")
     total = 0.0
     slope = 0.0
@@ -124,7 +124,7 @@ def _rows(
     at = row * splits + index
     tops = tl.load(figures + at * 5, mask=real, other=-float("inf"))
     seconds = tl.load(figures + at * 5 + 1, mask=real, other=-float("inf"))
-    top_ids = tl.load(winners + at, mask=real, other=2147483647)
+    top_ids = tl.load(winners + at, mask=real, other=NOBODY)
     _, best = winner(tops, top_ids)
     second = tl.max(tl.where(top_ids == best, seconds, tops), axis=0)
     is_bad = (spoiled > 0) | (top == -float("inf"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from draftproof.kernels.drafted import Decided, Drafted, as_decided
@@ -23,7 +24,8 @@ def walk(ids: Tensor, drafted: Drafted) -> Decided:
     if ids.is_cuda:
         from draftproof.kernels.walk_triton import walk_triton
 
-        return walk_triton(ids, drafted)
+        with torch.cuda.device(ids.device):
+            return walk_triton(ids, drafted)
     return walk_torch(ids, drafted)
 
 

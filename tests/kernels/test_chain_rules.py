@@ -158,6 +158,20 @@ def test_draft_rows_given_as_logits_or_over_few_ids_decide_as_full_probabilities
         assert_same(full, decided(rule[1], again.on(device), block=64))
 
 
+def test_draft_rows_may_be_narrower_or_wider_than_the_vocabulary(rule, device):
+    """Missing columns have probability 0, and surplus ones, as of a padded table, are not looked at."""
+    vocab = 31
+    chains = random_chains([3, 2, 2], vocab, seed=12, noise=1.0)
+    chains[0] = replace(chains[0], tokens=[30, 2, 3])
+    given = packed(chains)
+    narrow = replace(given, q=replace(given.q, values=given.q.values[:, :29].contiguous()))
+    wide = replace(given, q=replace(given.q, values=torch.nn.functional.pad(given.q.values, (0, 9), value=0.5)))
+    assert decided(rule[0], narrow).path[0, 0] == -1
+    assert_same(decided(rule[0], given), decided(rule[0], wide))
+    for other in (narrow, wide):
+        assert_same(decided(rule[0], other), decided(rule[1], other.on(device), block=32))
+
+
 def test_strided_logits_of_half_precision(rule, device):
     chains = random_chains([2, 1], 97, seed=3)
     given = packed(chains)

@@ -64,21 +64,27 @@ def test_the_kernel_draws_what_the_definition_draws(vocab, block, dtype, cut, de
     assert torch.equal(target_draw_triton(*on, block=block).cpu(), expected)
 
 
-def test_rows_may_lie_apart_and_far_apart(device):
-    """A row stride whose multiple passes 2^31 would wrap in 32-bit arithmetic; only the rows themselves are touched."""
-    logits, inv_temp, seeds, positions = (t[:3] for t in rows_of(97))
-    wide = torch.zeros((3, 300))
+def test_rows_may_lie_apart(device):
+    logits, inv_temp, seeds, positions = (t[:3].to(device) for t in rows_of(97))
+    wide = torch.full((3, 300), torch.nan, device=device)
     wide[:, :97] = logits
-    drawn = target_draw_triton(*[t.to(device) for t in (wide[:, :97], inv_temp)], None, seeds, positions, block=32)
-    assert torch.equal(drawn.cpu(), target_draw_torch(logits, inv_temp, None, seeds, positions))
-    if device.type == "cpu":
-        stride = 2**31 + 3
-        far = torch.empty(0, dtype=torch.bfloat16)
-        storage = torch.UntypedStorage(2 * (stride + 97))  # untouched pages take no memory
-        far.set_(storage, 0, (2, 97), (stride, 1))
-        far.copy_(logits[:2])
-        expected = target_draw_torch(logits[:2].bfloat16(), inv_temp[:2], None, seeds[:2], positions[:2])
-        assert torch.equal(target_draw_triton(far, inv_temp[:2], None, seeds[:2], positions[:2], block=128), expected)
+    drawn = target_draw_triton(wide[:, :97], inv_temp, None, seeds, positions, block=32)
+    assert torch.equal(drawn, target_draw_triton(logits, inv_temp, None, seeds, positions, block=32))
+    on_cpu = [t.cpu() for t in (logits, inv_temp, seeds, positions)]
+    assert torch.equal(drawn.cpu(), target_draw_torch(on_cpu[0], on_cpu[1], None, on_cpu[2], on_cpu[3]))
+
+
+def test_a_row_may_begin_beyond_two_to_the_31st_element():
+    """Row number and stride fit 32 bits, their product does not. Pages that are not touched take no memory."""
+    if torch.cuda.is_available():
+        pytest.skip("the rows would take 4 GiB of the device")
+    logits, inv_temp, seeds, positions = (t[:3] for t in rows_of(97))
+    stride = 2**30 + 3
+    far = torch.tensor([], dtype=torch.bfloat16)
+    far.set_(torch.UntypedStorage(2 * (2 * stride + 97)), 0, (3, 97), (stride, 1))
+    far.copy_(logits)
+    drawn = target_draw_triton(far, inv_temp, None, seeds, positions, block=128)
+    assert torch.equal(drawn, target_draw_torch(logits.bfloat16(), inv_temp, None, seeds, positions))
 
 
 def test_bad_rows_give_no_token(device):
