@@ -12,6 +12,7 @@ import typer
 
 from draftproof.cli.options import Json
 from draftproof.cli.train_options import (
+    Backend,
     Batch,
     Data,
     Epochs,
@@ -99,6 +100,7 @@ def heads(
     temperature: Temperature = None,
     max_new_tokens: MaxNew = 256,
     batch: Batch = 32,
+    backend: Backend = "auto",
     seed: Seed = 0,
     estimate: Estimating = False,
     quiet: Quiet = False,
@@ -128,7 +130,7 @@ def heads(
     )
     started = time.monotonic()
     prompts = _prompts(text)
-    loaded = _loaded(target)
+    loaded = _loaded(target, backend)
     model = loaded.model
     plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     dtype = fastest_dtype(model.info.hidden_size, min(vocab, model.info.vocab_size))
@@ -207,6 +209,7 @@ def draft(
     temperature: Temperature = None,
     max_new_tokens: MaxNew = 256,
     batch: Batch = 32,
+    backend: Backend = "auto",
     seed: Seed = 0,
     quiet: Quiet = False,
     json_output: Json = False,
@@ -235,7 +238,7 @@ def draft(
     )
     started = time.monotonic()
     prompts = _prompts(text)
-    loaded = _loaded(target)
+    loaded = _loaded(target, backend)
     model = loaded.model
     plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     student = small_draft_model(model, small_draft_config(model.info, layers=layers, hidden=hidden), seed=seed)
@@ -282,6 +285,7 @@ def acceptance_head(
     temperature: Temperature = None,
     max_new_tokens: MaxNew = 256,
     batch: Batch = 32,
+    backend: Backend = "auto",
     seed: Seed = 0,
     quiet: Quiet = False,
     json_output: Json = False,
@@ -300,7 +304,7 @@ def acceptance_head(
     training = AcceptanceTraining(n_layers=layers, epochs=epochs, seed=seed)
     started = time.monotonic()
     prompts = _prompts(text)
-    loaded, drafting = _loaded(target), _loaded(draft)
+    loaded, drafting = _loaded(target, backend), _loaded(draft, backend)
     plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
     with StageBars(quiet) as bars:
         texts = _written(loaded, plan, data or out / STAGES, bars)
@@ -345,10 +349,10 @@ def _need_engine() -> None:
         ) from error
 
 
-def _loaded(source: str) -> LoadedModel:
+def _loaded(source: str, backend: str) -> LoadedModel:
     from draftproof.drafting.models.load import load_model
 
-    return load_model(source)
+    return load_model(source, backend=backend)  # type: ignore[arg-type]  # load_model says which there are
 
 
 def _prompts(text: Path | None) -> Sequence[str]:

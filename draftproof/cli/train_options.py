@@ -33,6 +33,15 @@ Temperature = Annotated[
     ),
 ]
 MaxNew = Annotated[int, typer.Option("--max-new-tokens", min=2, help="Longest answer to one prompt, in tokens.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="auto|lean|transformers",
+        help="Forward pass that the target's text is written with. With many answers side by side (--batch), "
+        "transformers may be faster.",
+    ),
+]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Answers that are written side by side.")]
 Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Times that all text is gone through.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of sampling and training. Equal seeds give equal results.")]

@@ -130,6 +130,8 @@ def test_what_is_wrong_is_named(model_folder: Path, prompts: Path, tmp_path: Pat
     command = heads(model_folder, prompts, tmp_path / "heads")
     with pytest.raises(UsageError, match="'eagle'"):
         run(*command, "--kind", "eagle")
+    with pytest.raises(UsageError, match="'fast'"):
+        run(*command, "--backend", "fast")
     with pytest.raises((UsageError, ModelError), match="nowhere"):
         run("heads", "--target", tmp_path / "nowhere", "--out", tmp_path / "heads")
     broken = tmp_path / "broken.jsonl"
