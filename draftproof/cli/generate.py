@@ -36,7 +36,10 @@ def generate(
         str, typer.Option("--target", "-t", metavar="M", help="Name, folder, .gguf file or hub id of the target model.")
     ] = "smollm2-135m",
     drafter: Annotated[
-        str, typer.Option("--drafter", "-d", metavar="NAME[:key=value,…]", help="What drafts; none decodes plainly.")
+        str,
+        typer.Option(
+            "--drafter", "-d", metavar="NAME[:key=value,…]", help="What drafts; none decodes plainly. See --list-parts."
+        ),
     ] = "suffix",
     rule: Annotated[
         str, typer.Option("--rule", metavar="NAME[:key=value,…]", help="Acceptance rule; auto suits the drafter.")
@@ -63,6 +66,15 @@ def generate(
     ] = None,
     store: Store = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Store no verdicts.")] = False,
+    list_parts: Annotated[
+        bool,
+        typer.Option(
+            "--list-parts",
+            help="List drafters, rules and policies, and exit.",
+            is_eager=True,
+            callback=lambda v: _list_parts(v),
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -84,6 +96,23 @@ def generate(
         print()
     else:
         _summarise(generation, decoder)
+
+
+def _list_parts(wanted: bool) -> None:
+    if not wanted:
+        return
+    from draftproof.drafting.drafters.catalogue import LISTINGS as DRAFTERS
+    from draftproof.drafting.policies.catalogue import POLICIES
+    from draftproof.drafting.rules.catalogue import LISTINGS as RULES
+
+    for kind, listed in (
+        ("drafter", [(each.name, each.summary) for each in DRAFTERS]),
+        ("rule", [(each.name, each.summary) for each in RULES]),
+        ("policy", [(name, summary) for name, (_, summary) in POLICIES.items()]),
+    ):
+        for name, summary in listed:
+            print(f"{kind:8} {name:20} {summary}")
+    raise typer.Exit
 
 
 def _decoder(target: str, drafter: str, rule: str, policy: str) -> SpeculativeDecoder:

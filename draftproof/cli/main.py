@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from draftproof import __version__
-from draftproof.cli import db, doctor, generate, models, runs, verdicts, verifiers, verify
+from draftproof.cli import db, doctor, generate, models, runs, train, verdicts, verifiers, verify
 from draftproof.errors import DraftproofError, ExitStatus
 
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
@@ -44,6 +44,7 @@ app.add_typer(verdicts.app, name="verdicts")
 app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(db.app, name="db")
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 
 
