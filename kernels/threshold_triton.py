@@ -92,11 +92,11 @@ def _digit(
             for first in range(begin, end, BLOCK):
                 ids = first + tl.arange(0, BLOCK)
                 z = tl.load(logits + row * row_stride + ids, mask=ids < end, other=-float("inf")).to(tl.float32) * scale
-                counted = (ids < end) & (z >= lowest)
-                if BY_MASS:
-                    weight = tl.where(counted, tl.exp(tl.where(counted, z - top, 0.0)), 0.0)
-                else:
-                    weight = counted.to(tl.float32)
+                # what lies below the floor adds to places below it only, and those are not where the answer is
+                inside = ids < end
+                weight = (
+                    tl.where(inside, tl.exp(tl.where(inside, z - top, 0.0)), 0.0) if BY_MASS else inside.to(tl.float32)
+                )
                 above = key_of(z)[:, None] >= pivots[None, :]
                 held += tl.sum(tl.where(above, weight[:, None], 0.0), axis=0)
             tl.store(measured + ((digit * rows + row) * splits + split) * 16 + place, held)

@@ -56,6 +56,15 @@ def test_the_kernel_decides_as_the_definition_does(rule, vocab, block, top_k, de
     assert_same(one, decided(rule[1], given.on(device), block=block))
 
 
+def test_small_vocabularies_where_every_factor_decides(rule, device):
+    """Few tokens and drafts far from the target: ratios below 1, prefixes kept in part, residuals that they shape."""
+    given = packed(random_chains([4] * 40, 7, seed=21, noise=2.0), seed=2)
+    one = decided(rule[0], given)
+    accepted = (one.path >= 0).sum(1)
+    assert {0, 1, 2, 3, 4} == set(accepted.tolist())
+    assert_same(one, decided(rule[1], given.on(device), block=16))
+
+
 def adversarial(vocab: int) -> tuple[list[Chain], dict[str, int]]:
     """Requests of two drafted tokens each, by name."""
     g = torch.Generator().manual_seed(0)

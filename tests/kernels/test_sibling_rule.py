@@ -56,6 +56,21 @@ def test_the_kernel_decides_as_the_definition_does(vocab, block, noise, device):
     assert_same(one, decided(decide_siblings_triton, given.on(device), block=block))
 
 
+def test_a_small_vocabulary_where_every_rejection_decides(device):
+    """Three siblings of seven tokens: what a rejected one leaves of q is far from q."""
+    g = torch.Generator().manual_seed(5)
+    batch = []
+    for _ in range(40):
+        logits = 2.0 * torch.randn(4, 7, generator=g)
+        q = (3.0 * torch.randn(1, 7, generator=g)).softmax(-1)
+        siblings = torch.multinomial(q[0], 3, generator=g).tolist()
+        batch.append(Chain(logits, q, siblings, parent=[-1] * 3, of=[0] * 3))
+    given = packed(batch)
+    one = decided(decide_siblings_torch, given)
+    assert {-1, 0, 1, 2} == set(one.path[:, 0].tolist())
+    assert_same(one, decided(decide_siblings_triton, given.on(device), block=16))
+
+
 def test_a_chain_of_single_children_is_the_token_rule_but_for_its_lanes(device, monkeypatch):
     given = packed(random_chains([3, 3, 2, 1, 0], 31, seed=2))
     original = decide_siblings.coin

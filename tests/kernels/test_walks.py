@@ -60,10 +60,18 @@ def test_padding_and_ids_beyond_the_vocabulary_match_nothing(walk, device):
     assert found.out.tolist() == [[5, -1, -1]]
 
 
-def test_broken_parents_end_in_a_token_all_the_same(walk, device):
-    """Parents that point ahead or at themselves: such nodes cannot be reached, and nothing loops for ever."""
-    found = walk(torch.tensor([5, 5, 5, 5], device=device), drafted([[5, 5, 5]], [[0, 2, 1]], [0, 4], device))
-    assert found.out.tolist() == [[5, -1, -1, -1]]
+@pytest.mark.parametrize(
+    ("parent", "path"),
+    [
+        pytest.param([0, 2, 1], [-1, -1, -1], id="at themselves and in a circle"),
+        pytest.param([1, -1, 2], [1, -1, -1], id="a child that stands before its parent"),
+    ],
+)
+def test_broken_parents_end_in_a_token_all_the_same(walk, parent, path, device):
+    """Parents come before their children; nodes for which that is not so are not reached, and nothing loops."""
+    found = walk(torch.tensor([5, 5, 5, 5], device=device), drafted([[5, 5, 5]], [parent], [0, 4], device))
+    assert found.path.tolist() == [path]
+    assert found.num.tolist() == [1 + sum(n >= 0 for n in path)]
 
 
 def test_random_walks_agree(device):
