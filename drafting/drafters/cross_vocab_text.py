@@ -2,9 +2,9 @@
 
 String-level exact match (SLEM; Timor et al., arXiv 2502.05202, algorithm 2): the draft model decodes greedily in its
 own tokens, and the target verifies the same bytes in its tokens by the law `match`, which is exact for any proposal.
-Both sides are aligned by byte offsets (`text_align`): after a round, the draft model keeps its tokens up to the last
-boundary that agrees with the committed bytes, and the word that is being written is encoded anew, because tokenizers
-merge within words.
+Both sides are aligned by byte offsets (`text_align`): after a round, the committed bytes are encoded from the last word
+on that the draft model had read, because tokenizers merge within words, and its cache is kept as far as the tokens are
+the same.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ class _Row:
     draft: list[int] = field(default_factory=list)
     """Draft tokens of the text, but for a character at its end that lacks bytes."""
     draft_ends: list[int] = field(default_factory=list)
-    drafted: list[int] = field(default_factory=list)
-    """Draft tokens of this round's draft, before they were written in the target's."""
 
 
 class StringMatch:
@@ -99,7 +97,7 @@ class StringMatch:
         state = self._rows[row]
         del state.ends[length:]
         del state.stream[state.ends[-1] if state.ends else 0 :]
-        state.draft, state.draft_ends, state.drafted = [], [], []  # cut as a text that is read for the first time
+        state.draft, state.draft_ends = [], []  # cut as a text that is read for the first time
         self._align(row, state)
 
     def stop(self, rows: Sequence[int]) -> None:
@@ -135,7 +133,6 @@ class StringMatch:
             result = self._cache.extend(fed, wanted)
         trees, scores = [], []
         for index, state in enumerate(states):
-            state.drafted = draws.tokens[index]
             most = min(request.budget[index], self._spec.max_nodes)
             tokens, sources = self._spelled(state, draws.tokens[index])
             trees.append(chain(tokens[:most]))
@@ -208,17 +205,12 @@ class StringMatch:
             row.ends.append(len(row.stream))
 
     def _align(self, row: int, state: _Row) -> None:
-        """Bring the draft tokens in step with the committed stream, its last character held back if it lacks bytes."""
+        """Bring the draft tokens in step with the committed stream, its last character held back if it lacks bytes.
+
+        Drafted tokens that were accepted come back as themselves, cut anew, and `DraftCache` knows them again.
+        """
         known = complete(state.stream)
         end = state.draft_ends[-1] if state.draft_ends else 0
-        for token in state.drafted:
-            atoms = self._own.atoms(token)
-            if atoms is None or end + len(atoms) > known or tuple(state.stream[end : end + len(atoms)]) != atoms:
-                break
-            end += len(atoms)
-            state.draft.append(token)
-            state.draft_ends.append(end)
-        state.drafted = []
         if end < known:
             tail = [self._own.atoms(token) or () for token in state.draft[-LOOK_BACK - 1 :]]
             kept = len(state.draft) - word_begin(tail, LOOK_BACK)

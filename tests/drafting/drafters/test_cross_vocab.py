@@ -226,7 +226,8 @@ def test_a_character_that_has_begun_is_finished_or_not_drafted_at_all(pair: Pair
     cut = said.index("🙂".encode()) + 1
     text = [token for byte in said[:cut] for token in Tokenization(pair.words, {}).encode([byte]).ids]
     knows = StringMatch(Reciter(pair.draft_words, said), pair.draft_words)
-    strays = StringMatch(Reciter(pair.draft_words, b"coins, coins"), pair.draft_words)
+    (word,) = pair.draft_words.encode(" coins")
+    strays = StringMatch(Reciter(pair.draft_words, b"another text", lost=word), pair.draft_words)
     for drafter in (knows, strays):
         drafter.bind(Binding(pair.target(), pair.words))
         drafter.start(Commit(0, tuple(text), (), len(text), reason="prefill"))
@@ -242,7 +243,7 @@ def test_accepted_text_is_not_computed_twice(pair: Pair) -> None:
     model = Reciter(pair.draft_words, said)
     tokens, figures = recite(pair.words, StringMatch(model, pair.draft_words), said, 5)
     written = len(pair.draft_words.encode(TEXT))
-    assert model.fed < 2.0 * written, f"{model.fed} tokens were fed to read a text of {written}"
+    assert model.fed < 1.25 * written, f"{model.fed} tokens were fed to read a text of {written}"
     assert figures.rounds < len(tokens) / 2
 
 

@@ -10,10 +10,11 @@ import torch
 from transformers import PreTrainedModel
 
 from draftproof.drafting.backends.transformers_model import TransformersModel
+from draftproof.drafting.distributions import draw_from_probs
 from draftproof.drafting.draft import Draft, QTable
 from draftproof.drafting.drafter import Binding, Commit, DraftRequest, StepSignal
 from draftproof.drafting.drafters.small_lm import SmallLM
-from draftproof.drafting.keyed_rng import KeyedRng
+from draftproof.drafting.keyed_rng import KeyedRng, Purpose
 from draftproof.drafting.model import CachedModel, ModelInfo, Pass, RowTokens, Wanted
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.errors import NumericalError, UsageError
@@ -175,6 +176,17 @@ def test_greedy_and_sampled_rows_share_a_batch(target: TransformersModel, draft_
     )
     alone = drafter.propose(request([0], 4, [GREEDY]))
     assert (alone.law, alone.q, alone.tree(0)) == ("match", None, draft.tree(0))
+
+
+def test_draws_are_keyed_by_the_tokens_place_and_the_round(
+    target: TransformersModel, draft_model: TransformersModel
+) -> None:
+    """Another round drafts the same place with other numbers: rules may have looked at those of this one."""
+    draft = started(SmallLM(draft_model), target).propose(request([0], 4, [WARM]))
+    assert draft.q is not None
+    for node, token in enumerate(draft.tree(0)[0]):
+        at = (KeyedRng(WARM.seed), Purpose.DRAFT, len(PROMPT) + node)
+        assert draw_from_probs(draft.q.probs[0, node], *at, lane=node) == token
 
 
 def test_the_draft_temperature_is_a_free_choice(target: TransformersModel, draft_model: TransformersModel) -> None:
