@@ -108,6 +108,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.draw:
         lines = [json.loads(line) for line in options.draw.read_text(encoding="utf-8").splitlines()]
+        if not any(line.get("measure") == "pass" for line in lines):
+            parser.error(f"{options.draw} holds no passes: {lines[0].get('not_run', 'was the benchmark stopped?')}")
         picture = _ROOT / "docs" / "pictures" / "forward-cost.svg"
         picture.parent.mkdir(exist_ok=True)
         picture.write_text(forward_picture(lines), encoding="utf-8")
