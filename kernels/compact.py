@@ -11,8 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from draftproof.errors import UsageError
-
 
 def compact(caches: Sequence[Tensor], lengths: Tensor, slots: Tensor) -> None:
     """Moves the kept columns of every cache, in place.
@@ -27,7 +25,7 @@ def compact(caches: Sequence[Tensor], lengths: Tensor, slots: Tensor) -> None:
     shape, strides, dtype = caches[0].shape, caches[0].stride(), caches[0].dtype
     for cache in caches:
         if cache.shape != shape or cache.stride() != strides or cache.dtype != dtype:
-            raise UsageError(
+            raise ValueError(
                 f"The caches differ: {tuple(cache.shape)} {cache.dtype} beside {tuple(shape)} {dtype}, or in their "
                 "strides. Compact caches of one kind in one call, others in another."
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from draftproof.errors import UsageError
 from draftproof.kernels.compact import compact, compact_torch
 from draftproof.kernels.compact_triton import compact_triton
 
@@ -57,5 +56,5 @@ def test_caches_whose_columns_lie_before_their_heads(run, device):
 
 
 def test_caches_of_two_kinds_are_refused():
-    with pytest.raises(UsageError, match="one kind in one call"):
+    with pytest.raises(ValueError, match="one kind in one call"):
         compact([torch.zeros(1, 2, 8, 4), torch.zeros(1, 2, 9, 4)], torch.tensor([0]), torch.tensor([[1]]))
