@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from draftproof.drafting.backends.transformers_model import TransformersModel
-from draftproof.drafting.distributions import draw_from_probs
+from draftproof.drafting.distributions import draw_distinct, draw_from_probs
 from draftproof.drafting.draft import Draft, QTable
 from draftproof.drafting.drafter import Binding, Commit, DraftRequest, StepSignal
 from draftproof.drafting.drafters.small_lm import SmallLM
@@ -23,6 +24,7 @@ from tests.drafting.drafters.decoding import (
     IMPROBABLE,
     Wrap,
     decode,
+    next_law,
     pair_law_chance,
     random_prompts,
     session_of,
@@ -187,6 +189,36 @@ def test_draws_are_keyed_by_the_tokens_place_and_the_round(
     for node, token in enumerate(draft.tree(0)[0]):
         at = (KeyedRng(WARM.seed), Purpose.DRAFT, len(PROMPT) + node)
         assert draw_from_probs(draft.q.probs[0, node], *at, lane=node) == token
+
+
+@pytest.mark.parametrize("siblings", ["drawn", "best"])
+def test_every_node_of_a_tree_is_drawn_from_the_draft_models_law_after_its_parent(
+    target: TransformersModel, draft_model: TransformersModel, siblings: Literal["drawn", "best"]
+) -> None:
+    drafter = started(SmallLM(draft_model, max_depth=3, width=3, beam=2, siblings=siblings), target)
+    draft = drafter.propose(request([0], 15, [WARM]))
+    assert draft.q is not None
+    tokens, parents = draft.tree(0)
+    assert len(tokens) == 15
+    for parent in sorted(set(parents)):
+        children = [node for node in range(len(tokens)) if parents[node] == parent]
+        path: list[int] = []
+        at = parent
+        while at >= 0:
+            path.insert(0, tokens[at])
+            at = parents[at]
+        law = next_law(target=draft_model, text=[*PROMPT, *path], sampling=WARM)
+        (row,) = {int(draft.q.of[0, node]) for node in children}
+        torch.testing.assert_close(draft.q.probs[0, row], law, rtol=1e-3, atol=1e-6)
+        place = (KeyedRng(WARM.seed), Purpose.DRAFT, len(PROMPT) + len(path), len(path) << 20 | (parent + 1))
+        said = [tokens[node] for node in children]
+        if siblings == "drawn":
+            assert said == draw_distinct(draft.q.probs[0, row], 3, *place)
+        else:
+            assert said[:2] == law.topk(2).indices.tolist()
+            assert said[2:] == draw_distinct(
+                draft.q.probs[0, row].index_fill(0, torch.tensor(said[:2]), 0.0), 1, *place
+            )
 
 
 def test_the_draft_temperature_is_a_free_choice(target: TransformersModel, draft_model: TransformersModel) -> None:
