@@ -58,8 +58,9 @@ bench: .venv/dev.stamp ## Run every benchmark; JSON lines go to benchmarks/resul
 		else rm -f "$$result.part"; status=1; fi; \
 	done; $(PY) benchmarks/make_readme.py; exit $$status
 
-docs: .venv/dev.stamp ## Write anew what the docs take from the program: the command reference and the picture.
+docs: .venv/dev.stamp ## Write anew what the docs take from the program: the references and the picture.
 	@$(PY) docs/make_cli_reference.py
+	@$(PY) docs/make_engine_reference.py
 	@$(PY) docs/make_picture.py
 
 clean: ## Remove what the other targets made.

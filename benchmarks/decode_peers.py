@@ -13,10 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from draftproof.drafting.decoder import SpeculativeDecoder
-from draftproof.drafting.drafters.catalogue import create_drafter
 from draftproof.drafting.models.load import LoadedModel
-from draftproof.drafting.policies.catalogue import create_policy
-from draftproof.registry import parse_named
 
 
 class Peer(Protocol):
@@ -32,12 +29,7 @@ class Ours:
 
     def __init__(self, name: str, loaded: LoadedModel, drafter: str | None, policy: str = "cost") -> None:
         self.name = name
-        made = None
-        if drafter is not None:
-            kind, arguments = parse_named(drafter)
-            made = create_drafter(kind, **arguments)
-        kind, arguments = parse_named(policy)
-        self._decoder = SpeculativeDecoder(loaded, made, policy=create_policy(kind, **arguments))
+        self._decoder = SpeculativeDecoder(loaded, drafter, policy=policy)
 
     def __call__(self, prompt: list[int], new_tokens: int) -> tuple[list[int], dict[str, Any]]:
         (made,) = self._decoder.generate([prompt], max_new_tokens=new_tokens)

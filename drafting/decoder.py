@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from draftproof.drafting.drafter import Drafter
-from draftproof.drafting.drafters.catalogue import create_drafter
 from draftproof.drafting.generation import Chunk, FinishReason, Generation, Progress
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.load import LoadedModel, load_model
+from draftproof.drafting.parts import drafter_of, policy_of, rule_of
 from draftproof.drafting.pass_costs import PassCosts, measure_pass_costs
-from draftproof.drafting.policies.catalogue import create_policy
 from draftproof.drafting.policy import Policy
 from draftproof.drafting.rows import RowOutcome
 from draftproof.drafting.rule import Rule
-from draftproof.drafting.rules.catalogue import create_rule
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.session import Session
 from draftproof.drafting.vocabulary import Vocabulary
@@ -44,9 +42,9 @@ class SpeculativeDecoder:
     Args:
         target: a name, folder, hub id or GGUF file for `load_model`, a `LoadedModel`, or a `CachedModel` (which has
             no tokenizer: then prompts are token ids).
-        drafter: a name from the catalogue, a `Drafter`, or None for plain decoding.
-        rule: a name, a `Rule`, or `auto`: the one that accepts most for the law of the drafter.
-        policy: a name or a `Policy`.
+        drafter: `NAME[:key=value,…]` from the catalogue, a `Drafter`, or None for plain decoding.
+        rule: the same, or a `Rule`; `auto` is the one that accepts most for the law of the drafter.
+        policy: the same, or a `Policy`.
         sink: called with each finished generation, before it is returned.
     """
 
@@ -59,15 +57,15 @@ class SpeculativeDecoder:
         policy: str | Policy = "cost",
         sink: Sink | None = None,
     ) -> None:
+        self.drafter = drafter_of(drafter)
+        self.rule = rule_of(rule)
+        self.policy = policy_of(policy)
         if isinstance(target, str):
             target = load_model(target)
         loaded = target if isinstance(target, LoadedModel) else None
         self.model: CachedModel = target.model if isinstance(target, LoadedModel) else target
         self.tokenizer = None if loaded is None else loaded.tokenizer
         self.vocabulary: Vocabulary | None = None if loaded is None else loaded.vocabulary
-        self.drafter = create_drafter(drafter) if isinstance(drafter, str) else drafter
-        self.rule = create_rule(rule) if isinstance(rule, str) else rule
-        self.policy = create_policy(policy) if isinstance(policy, str) else policy
         self.sink = sink
         self.costs: PassCosts | None = None
         if self.drafter is not None and self.policy.needs_costs:

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from draftproof.api import Verification as Verification
     from draftproof.api import verify as verify
+    from draftproof.drafting.decoder import SpeculativeDecoder as SpeculativeDecoder
+    from draftproof.drafting.models.load import load_model as load_model
+    from draftproof.drafting.sampling import Sampling as Sampling
     from draftproof.errors import DraftproofError as DraftproofError
     from draftproof.importers.reading import read_traces as read_traces
     from draftproof.subject import Subject as Subject
@@ -33,6 +36,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "DraftproofError": "draftproof.errors",
     "Outcome": "draftproof.verdict",
+    "Sampling": "draftproof.drafting.sampling",
+    "SpeculativeDecoder": "draftproof.drafting.decoder",
     "Step": "draftproof.trace",
     "StepLabel": "draftproof.trace",
     "Subject": "draftproof.subject",
@@ -40,6 +45,7 @@ _HOMES = {
     "Verdict": "draftproof.verdict",
     "Verification": "draftproof.api",
     "Verifier": "draftproof.verifier",
+    "load_model": "draftproof.drafting.models.load",
     "read_traces": "draftproof.importers.reading",
     "run_verifier": "draftproof.verifier",
     "verify": "draftproof.api",
@@ -48,6 +54,8 @@ _HOMES = {
 __all__ = [
     "DraftproofError",
     "Outcome",
+    "Sampling",
+    "SpeculativeDecoder",
     "Step",
     "StepLabel",
     "Subject",
@@ -56,6 +64,7 @@ __all__ = [
     "Verification",
     "Verifier",
     "__version__",
+    "load_model",
     "read_traces",
     "run_verifier",
     "verify",
@@ -65,7 +74,15 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'draftproof' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from draftproof.errors import MissingExtraError
+
+        raise MissingExtraError(
+            f"draftproof.{name} needs the package {error.name!r}.",
+            remedy="Install it: pip install 'draftproof[engine]'.",
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
 from draftproof.errors import ContractError, DraftproofError, MissingExtraError, UnknownNameError, UsageError
+from draftproof.named import parse_named
 from draftproof.verifier import Verifier, identity
 
 ENTRY_POINTS = "draftproof.verifiers"
@@ -138,18 +138,3 @@ def parameters(factory: Callable[..., Any]) -> list[str]:
 def parse_verifier(text: str) -> Verifier:
     """A verifier from `NAME[:key=value,…]`, as the command line writes it."""
     return create_verifier(*parse_named(text))
-
-
-def parse_named(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and arguments from `NAME[:key=value,…]`. Values are JSON, or else text."""
-    name, _, rest = text.partition(":")
-    arguments: dict[str, Any] = {}
-    for pair in filter(None, rest.split(",")):
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise UsageError(f"{pair!r} in {text!r} is not key=value.")
-        try:
-            arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
-            arguments[key] = value
-    return name, arguments

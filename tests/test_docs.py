@@ -123,7 +123,10 @@ def test_commands_have_the_options_that_the_page_gives_them(page: Path) -> None:
                 assert {option for option in options if f"{option} " not in sections[name]} == set(), command
 
 
-@pytest.mark.parametrize("script", ["make_cli_reference.py", pytest.param("make_picture.py", marks=needs_lean)])
+@pytest.mark.parametrize(
+    "script",
+    ["make_cli_reference.py", "make_engine_reference.py", pytest.param("make_picture.py", marks=needs_lean)],
+)
 def test_what_is_made_from_the_program_is_up_to_date(script: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
     command = [sys.executable, str(DOCS / script), "--check"]

@@ -116,28 +116,19 @@ def _list_parts(wanted: bool) -> None:
 
 
 def _decoder(target: str, drafter: str, rule: str, policy: str) -> SpeculativeDecoder:
-    from draftproof.registry import parse_named
-
     try:
         from draftproof.drafting.decoder import SpeculativeDecoder
-        from draftproof.drafting.drafters.catalogue import create_drafter
         from draftproof.drafting.models.load import load_model
-        from draftproof.drafting.policies.catalogue import create_policy
-        from draftproof.drafting.rules.catalogue import create_rule
+        from draftproof.drafting.parts import drafter_of, policy_of, rule_of
     except ImportError as error:
         raise MissingExtraError(
             f"Generating text needs the package {error.name!r}.", remedy="Install it: pip install 'draftproof[engine]'."
         ) from error
     from draftproof.settings import settings
 
-    name, arguments = parse_named(drafter)
-    parts = (
-        None if name == "none" else create_drafter(name, **arguments),
-        create_rule(parse_named(rule)[0], **parse_named(rule)[1]),
-        create_policy(parse_named(policy)[0], **parse_named(policy)[1]),
-    )
+    made = drafter_of(drafter), rule_of(rule), policy_of(policy)  # wrong names are told before a model is loaded
     loaded = load_model(target, models_folder=settings().cache_dir / "models")
-    return SpeculativeDecoder(loaded, parts[0], rule=parts[1], policy=parts[2])
+    return SpeculativeDecoder(loaded, made[0], rule=made[1], policy=made[2])
 
 
 def _prompt(text: str, system: str | None, raw: bool) -> Prompt:
