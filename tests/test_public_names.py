@@ -58,3 +58,10 @@ assert "draftproof" in shown.getvalue()
 print([m for m in {HEAVY!r} if m in sys.modules])
 """
     assert fresh_python(code) == "[]"
+
+
+def test_a_name_whose_extra_is_missing_says_what_to_install(fresh_python: Callable[..., str]) -> None:
+    code = "import sys; sys.modules['torch'] = None\nimport draftproof\ntry: draftproof.SpeculativeDecoder\n"
+    code += "except draftproof.DraftproofError as error: print(error.code, error.remedy)"
+    said = fresh_python(code)
+    assert said == "missing_extra Install it: pip install 'draftproof[engine]'."
