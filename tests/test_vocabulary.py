@@ -16,6 +16,7 @@ from draftproof.errors import DraftproofError, ExitStatus
 from draftproof.subject import Granularity, Subject, SubjectKey, step_subjects, subjects_of, trace_subject
 from draftproof.trace import Source, Span, Step, StepLabel, Trace
 from draftproof.verdict import (
+    AcceptanceEvidence,
     Cost,
     EquationEvidence,
     ErrorEvidence,
@@ -52,6 +53,9 @@ EVIDENCE = (
         toolchain="4.35.0",
     ),
     FeatureEvidence(values={"entropy": 0.25, "margin": -1.5}),
+    AcceptanceEvidence(
+        drafter="suffix", law="match", rule="greedy", drafted=6, depth=4, accepted=2, tokens=(7, 8, 9), start=40
+    ),
     ErrorEvidence(type="timeout", message="no answer", attempts=3),
 )
 
