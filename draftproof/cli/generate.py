@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 HELP = """Generate text by speculative decoding: a drafter proposes tokens, the target model verifies them in one pass.
 
-The output is what plain decoding would give, only sooner: rules that change it are marked lossy. On a
-terminal, drafted tokens that were accepted are green. The summary says what drafting saved.
+The output has the target's own law, sooner; the rule typical, marked lossy, alone changes it. Greedy output is
+plain decoding's token for token. So is sampled output under the rule match, which auto takes for drafters that copy.
+For drafters that report probabilities (small-lm, …) auto takes rules that are lossless in law: equal seeds then
+give plain decoding's text only with `--rule match`.
+
+On a terminal, drafted tokens that were accepted are green. The summary says what drafting saved.
 
     draftproof models fetch smollm2-135m
     draftproof generate "Rewrite in plain words: The party of the first part shall …"
@@ -54,7 +58,7 @@ def generate(
     repetition_penalty: Annotated[
         float, typer.Option("--repetition-penalty", help="Above 1 makes tokens that occurred less likely.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal text, whatever drafts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling. Text is the same whatever drafts under --rule match; see above.")] = 0,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; may be repeated.")
     ] = None,
