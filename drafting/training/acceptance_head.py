@@ -98,12 +98,7 @@ def collect(
     """Examples from the target's continuations: at each place the draft model draws a token after the true prefix; it
     then consumes a text in which some of the drawn tokens are replaced by the target's, and each state after a drawn
     token is an example."""
-    if draft.info.vocab_size != target.info.vocab_size:
-        raise UsageError(
-            f"The draft model has {draft.info.vocab_size} tokens and the target {target.info.vocab_size}: an "
-            "acceptance head compares their probabilities token by token.",
-            remedy="Use a draft model with the target's vocabulary.",
-        )
+    check_comparable(draft, target)
     if not training.temperature > 0.0 or not 0.0 <= training.mixing < 1.0:
         raise UsageError("The temperature must be above 0, and the share of target tokens in 0 … 1.")
     states, labels = [], []
@@ -125,6 +120,16 @@ def collect(
     if not states or not sum(len(each) for each in labels):
         raise UsageError("The texts are too short to learn acceptance from: nothing follows their prompts.")
     return AcceptanceExamples(torch.cat(states).float(), torch.cat(labels).float())
+
+
+def check_comparable(draft: CachedModel, target: CachedModel) -> None:
+    """Raises UsageError for a draft model with another number of tokens than the target has."""
+    if draft.info.vocab_size != target.info.vocab_size:
+        raise UsageError(
+            f"The draft model has {draft.info.vocab_size} tokens and the target {target.info.vocab_size}: an "
+            "acceptance head compares their probabilities token by token.",
+            remedy="Use a draft model with the target's vocabulary.",
+        )
 
 
 def _pass(model: CachedModel, ids: Tensor, chunk: int = 256) -> tuple[Tensor, Tensor]:

@@ -21,10 +21,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from draftproof.drafting.drafters.vocab_trim import output_rows
 from draftproof.drafting.model import CachedModel, ModelInfo, RowTokens, Wanted
+from draftproof.drafting.models.quiet import no_progress_bars
 from draftproof.drafting.training.divergences import Divergence, acceptance, divergence, on_outcomes, with_rest
 from draftproof.drafting.training.features import TOP, Features
 from draftproof.drafting.training.heads import held_out_texts
-from draftproof.drafting.training.optimisation import Optimisation, shuffled
+from draftproof.drafting.training.optimisation import Optimisation, check_learning_rate, shuffled
 from draftproof.drafting.training.progress import Report, silent
 from draftproof.errors import UsageError
 
@@ -93,6 +94,7 @@ class Distillation:
             raise UsageError(f"on_policy is {self.on_policy}, it must lie in 0 … 0.5, a share of all steps.")
         if min(self.epochs, self.batch) < 1 or self.piece < 2:
             raise UsageError("epochs and batch must be at least 1, piece at least 2.")
+        check_learning_rate(self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def distill(
 def save_draft(folder: Path, model: PreTrainedModel, tokenizer: Any | None = None) -> None:
     """An ordinary Hugging Face folder, which the drafter `small-lm` and any other tool can load."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with no_progress_bars():
+        model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 

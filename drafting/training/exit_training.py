@@ -17,7 +17,7 @@ from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, normalise
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.training.divergences import TINY, Divergence, divergence, on_outcomes
 from draftproof.drafting.training.exit_states import ExitStates
-from draftproof.drafting.training.optimisation import Optimisation, shuffled
+from draftproof.drafting.training.optimisation import Optimisation, check_learning_rate, shuffled
 from draftproof.drafting.training.progress import Report, silent
 from draftproof.errors import UsageError
 
@@ -43,6 +43,7 @@ class ExitTraining:
             raise UsageError("epochs, batch and patience must be at least 1.")
         if not 0.0 < self.held_out < 1.0:
             raise UsageError(f"held_out is {self.held_out}, it must lie between 0 and 1.")
+        check_learning_rate(self.learning_rate)
 
 
 @dataclass(frozen=True)

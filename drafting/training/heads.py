@@ -19,7 +19,7 @@ from draftproof.drafting.drafters.head_tree import best_shape
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, normalised, output_rows
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.training.features import Features
-from draftproof.drafting.training.optimisation import Optimisation, shuffled
+from draftproof.drafting.training.optimisation import Optimisation, check_learning_rate, shuffled
 from draftproof.drafting.training.progress import Report, silent
 from draftproof.errors import UsageError
 
@@ -52,6 +52,7 @@ class HeadsTraining:
             raise UsageError(f"epochs and batch must be at least 1, got {self.epochs} and {self.batch}.")
         if self.targets not in ("soft", "hard"):
             raise UsageError(f"Targets are 'soft' or 'hard', not {self.targets!r}.")
+        check_learning_rate(self.learning_rate)
 
 
 @dataclass(frozen=True)

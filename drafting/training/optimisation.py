@@ -46,8 +46,9 @@ class Optimisation:
             warmup: share of the steps in which the learning rate rises to its peak.
             clip: largest norm of a step's gradient.
         """
-        if steps < 1 or not learning_rate > 0.0:
-            raise UsageError(f"Training needs steps and a learning rate above 0, got {steps} and {learning_rate}.")
+        if steps < 1:
+            raise UsageError(f"Training needs at least one step, got {steps}.")
+        check_learning_rate(learning_rate)
         self._parameters = {name: each for name, each in parameters.items() if each.requires_grad}
         matrices = [each for each in self._parameters.values() if each.dim() > 1]
         others = [each for each in self._parameters.values() if each.dim() <= 1]
@@ -132,6 +133,11 @@ class Optimisation:
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"{file} cannot be gone on with: {error}", remedy="Delete it.") from error
+
+
+def check_learning_rate(value: float) -> None:
+    if not 0.0 < value < math.inf:
+        raise UsageError(f"The learning rate is {value}, it must be above 0 and finite.")
 
 
 def shuffled(count: int, batch: int, step: int, seed: int) -> Tensor:

@@ -71,14 +71,26 @@ def _prompt_of(record: dict[str, Any]) -> str | None:
 
 
 def encode_prompts(
-    texts: Sequence[str], encode: Callable[[str], Sequence[int]], *, room: int
+    texts: Sequence[str],
+    encode: Callable[[str], Sequence[int]],
+    *,
+    room: int,
+    because: str = "",
+    remedy: str = "Give shorter prompts.",
 ) -> tuple[tuple[int, ...], ...]:
-    """Ids of each prompt; those that come out empty or longer than `room` are left out."""
-    encoded = (tuple(encode(text)) for text in texts)
+    """Ids of each prompt; those that come out empty or longer than `room` are left out.
+
+    `because` says where `room` comes from, and `remedy` what can be done, should no prompt be left.
+    """
+    encoded = [tuple(encode(text)) for text in texts]
     kept = tuple(ids for ids in encoded if 0 < len(ids) <= room)
     if not kept:
+        shortest = min((len(ids) for ids in encoded if ids), default=0)
+        cause = f": {because}" if because else ""
         raise InputError(
-            f"None of the {len(texts)} prompts has between 1 and {room} tokens.", remedy="Give shorter prompts."
+            f"None of the {len(texts)} prompts has between 1 and {room:,} tokens{cause}. The shortest has "
+            f"{shortest:,}.",
+            remedy=remedy,
         )
     return kept
 

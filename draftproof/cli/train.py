@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -26,12 +24,18 @@ from draftproof.cli.train_options import (
     Text,
     Tokens,
 )
-from draftproof.errors import MissingExtraError, UsageError
-
-if TYPE_CHECKING:
-    from draftproof.cli.train_progress import StageBars
-    from draftproof.drafting.models.load import LoadedModel
-    from draftproof.drafting.training.self_text import SelfText, TextPlan
+from draftproof.cli.train_text import (
+    CHECKPOINT,
+    STAGES,
+    check_text_can_be_held_out,
+    check_vocabulary_holds_what_must_be_kept,
+    loaded_model,
+    need_engine,
+    prompts_of,
+    text_plan,
+    written,
+)
+from draftproof.errors import UsageError
 
 HELP = """Train what makes drafting faster for one target model.
 
@@ -79,10 +83,6 @@ It learns, from the draft model's hidden states, whether the target will accept 
 
 Without any training, the policy *confidence* does something similar from the draft model's probabilities."""
 
-STAGES = "stages"
-"""Folder in `--out` for what a run that was stopped goes on with."""
-CHECKPOINT = "checkpoint.safetensors"
-
 
 @app.command("heads", help=HEADS_HELP)
 def heads(
@@ -106,7 +106,7 @@ def heads(
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
-    _need_engine()
+    need_engine()
     from draftproof.cli.train_progress import StageBars
     from draftproof.cli.train_report import show_heads, tell_estimate
     from draftproof.drafting.drafters.head_models import save_heads
@@ -129,10 +129,18 @@ def heads(
         seed=seed,
     )
     started = time.monotonic()
-    prompts = _prompts(text)
-    loaded = _loaded(target, backend)
+    prompts = prompts_of(text)
+    loaded = loaded_model(target, backend)
     model = loaded.model
-    plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
+    plan = text_plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
+    check_text_can_be_held_out(plan)
+    check_vocabulary_holds_what_must_be_kept(loaded, vocab)
+    if n_heads >= max_new_tokens:
+        raise UsageError(
+            f"The last of --heads {n_heads} guesses the token {n_heads + 1} places on, and answers have at most "
+            f"{max_new_tokens} tokens (--max-new-tokens).",
+            remedy="Ask for fewer heads, or for longer answers.",
+        )
     dtype = fastest_dtype(model.info.hidden_size, min(vocab, model.info.vocab_size))
     if estimate:
         expected = estimate_heads(model, plan, training, vocab, dtype)
@@ -141,7 +149,7 @@ def heads(
         )
         return
     with StageBars(quiet) as bars:
-        texts = _written(loaded, plan, data or out / STAGES, bars)
+        texts = written(loaded, plan, data or out / STAGES, bars)
         features = feature_store.extract(model, texts, (data or out / STAGES) / "features", report=bars.report)
         held = held_out_texts(features)
         trimmed = trim_vocabulary(
@@ -214,7 +222,7 @@ def draft(
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
-    _need_engine()
+    need_engine()
     from draftproof.cli.train_progress import StageBars
     from draftproof.cli.train_report import duration
     from draftproof.drafting.training import features as feature_store
@@ -237,13 +245,14 @@ def draft(
         seed=seed,
     )
     started = time.monotonic()
-    prompts = _prompts(text)
-    loaded = _loaded(target, backend)
+    prompts = prompts_of(text)
+    loaded = loaded_model(target, backend)
     model = loaded.model
-    plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
+    plan = text_plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
+    check_text_can_be_held_out(plan)
     student = small_draft_model(model, small_draft_config(model.info, layers=layers, hidden=hidden), seed=seed)
     with StageBars(quiet) as bars:
-        texts = _written(loaded, plan, data or out / STAGES, bars)
+        texts = written(loaded, plan, data or out / STAGES, bars)
         features = feature_store.extract(model, texts, (data or out / STAGES) / "features", report=bars.report)
         result = distill(
             student,
@@ -290,12 +299,13 @@ def acceptance_head(
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
-    _need_engine()
+    need_engine()
     from draftproof.cli.train_progress import StageBars
     from draftproof.cli.train_report import duration
     from draftproof.drafting.training import self_text
     from draftproof.drafting.training.acceptance_head import (
         AcceptanceTraining,
+        check_comparable,
         collect,
         save_acceptance_head,
         train_acceptance_head,
@@ -303,11 +313,19 @@ def acceptance_head(
 
     training = AcceptanceTraining(n_layers=layers, epochs=epochs, seed=seed)
     started = time.monotonic()
-    prompts = _prompts(text)
-    loaded, drafting = _loaded(target, backend), _loaded(draft, backend)
-    plan = _plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
+    prompts = prompts_of(text)
+    loaded, drafting = loaded_model(target, backend), loaded_model(draft, backend)
+    plan = text_plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
+    check_comparable(drafting.model, loaded.model)
+    longest = max(map(len, plan.prompts)) + max_new_tokens
+    if drafting.model.info.context_length < longest:
+        raise UsageError(
+            f"The context of the draft model {drafting.model.info.name} holds "
+            f"{drafting.model.info.context_length:,} tokens, and a prompt with its answer may have {longest:,}.",
+            remedy="Give a smaller --max-new-tokens, or shorter prompts.",
+        )
     with StageBars(quiet) as bars:
-        texts = _written(loaded, plan, data or out / STAGES, bars)
+        texts = written(loaded, plan, data or out / STAGES, bars)
         examples = collect(drafting.model, loaded.model, texts, training, report=bars.report)
         head, figures = train_acceptance_head(
             examples,
@@ -333,59 +351,3 @@ def acceptance_head(
         f"{figures['held_out_loss_of_a_constant']:.3f}"
     )
     print(f"took {duration(figures['seconds'])}")
-
-
-# What the commands share
-
-
-def _need_engine() -> None:
-    try:
-        import safetensors  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Training needs PyTorch and transformers: {error}.", remedy="pip install 'draftproof[engine]'"
-        ) from error
-
-
-def _loaded(source: str, backend: str) -> LoadedModel:
-    from draftproof.drafting.models.load import load_model
-
-    return load_model(source, backend=backend)  # type: ignore[arg-type]  # load_model says which there are
-
-
-def _prompts(text: Path | None) -> Sequence[str]:
-    from draftproof.drafting.training.prompts import BUILT_IN, read_prompts
-
-    return BUILT_IN if text is None else read_prompts(text)
-
-
-def _plan(
-    loaded: LoadedModel,
-    prompts: Sequence[str],
-    tokens: int,
-    temperatures: Sequence[float] | None,
-    max_new_tokens: int,
-    batch: int,
-    seed: int,
-) -> TextPlan:
-    from draftproof.drafting.training.prompts import encode_prompts, prompt_ids
-    from draftproof.drafting.training.self_text import TextPlan
-
-    encode: Callable[[str], Sequence[int]] = lambda prompt: prompt_ids(loaded.tokenizer, prompt)  # noqa: E731
-    room = max(1, loaded.model.info.context_length - max_new_tokens)
-    return TextPlan(
-        prompts=encode_prompts(prompts, encode, room=room),
-        tokens=tokens,
-        temperatures=tuple(temperatures or (0.0, 0.0, 0.7)),
-        max_new_tokens=max_new_tokens,
-        batch=batch,
-        seed=seed,
-    )
-
-
-def _written(loaded: LoadedModel, plan: TextPlan, folder: Path, bars: StageBars) -> list[SelfText]:
-    from draftproof.drafting.training import self_text
-
-    return self_text.generate(loaded.model, plan, folder / "text.jsonl", report=bars.report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def run(*arguments: object) -> None:
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     run(*arguments, "--json", "--quiet")
-    figures = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert shown.err == ""  # no library's progress bars beside ours
+    figures = json.loads(shown.out)
     assert isinstance(figures, dict)
     return figures
 
@@ -141,6 +144,57 @@ def test_what_is_wrong_is_named(model_folder: Path, prompts: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="'kl'"):
         run("draft", "--target", model_folder, "--out", tmp_path / "draft", "--divergence", "kl")
     assert not (tmp_path / "heads").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--vocab", "30"], r"--vocab 30 .* 9\d tokens"),
+        (["--max-new-tokens", "256"], r"context of .* 256 tokens, and --max-new-tokens takes 256"),
+        (["--max-new-tokens", "255"], r"between 1 and 1 tokens: the context of .* --max-new-tokens takes 255 of them"),
+        (["--heads", "32"], r"--heads 32 .* \(--max-new-tokens\)"),
+        (["--tokens", "24"], "--tokens 24 may be a single answer"),
+        (["--learning-rate", "0"], "learning rate is 0"),
+        (["--learning-rate", "nan"], "learning rate is nan"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_written(
+    options: list[str], said: str, model_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((UsageError, InputError), match=said):
+        run(*heads(model_folder, prompts, tmp_path / "heads"), *options)
+    assert not (tmp_path / "heads").exists()
+
+
+def test_one_prompt_is_refused_where_text_is_held_out(model_folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.txt"
+    alone.write_text("Say aa and go on.")
+    for command in (
+        heads(model_folder, alone, tmp_path / "out"),
+        ["draft", *heads(model_folder, alone, tmp_path / "out")[1:7], *SHORT],
+    ):
+        with pytest.raises(UsageError, match="one prompt only"):
+            run(*command)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_draft_model_that_does_not_fit_is_refused_before_text_is_written(
+    model_folder: Path, tiny_chat_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    shared = ["acceptance-head", "--target", model_folder, "--text", prompts, "--out", tmp_path / "head"]
+    with pytest.raises(UsageError, match="258 tokens and the target 97"):
+        run(*shared, "--draft", tiny_chat_folder, *SHORT)
+    draft = small_copy(model_folder, tmp_path / "short", context=32)
+    with pytest.raises(UsageError, match="holds 32 tokens"):
+        run(*shared, "--draft", draft, *SHORT)
+    assert not (tmp_path / "head").exists()
+
+
+def small_copy(folder: Path, copy: Path, context: int) -> Path:
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
+    return copy
 
 
 @pytest.mark.parametrize("command", ["heads", "draft", "acceptance-head"])
