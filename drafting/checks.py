@@ -26,6 +26,9 @@ def check_draft(draft: Draft, request: DraftRequest, vocab_size: int, drafter: s
         fault = _tree_fault(draft.tokens[index, :count].tolist(), draft.parent[index, :count].tolist(), vocab_size)
         if fault:
             raise ContractError(f"Drafter {drafter!r} drafted a broken tree for row {row}: {fault}.")
+        fault = _score_fault(draft, index, count)
+        if fault:
+            raise ContractError(f"Drafter {drafter!r} scored its draft for row {row} wrongly: {fault}.")
     if draft.law != "match" and draft.q is None:
         raise ContractError(f"Drafter {drafter!r} declares the law {draft.law!r} and reports no q.")
     if draft.resume is not None and draft.resume.hidden.shape[:2] != (rows, width + 1):
@@ -45,6 +48,18 @@ def _tree_fault(tokens: list[int], parents: list[int], vocab_size: int) -> str |
         if (parent, token) in seen:
             return f"node {node} repeats its sibling's token {token}"
         seen.add((parent, token))
+    return None
+
+
+def _score_fault(draft: Draft, index: int, count: int) -> str | None:
+    """Scores are probabilities of whole paths: a child's is not above its parent's, but for rounding."""
+    if draft.score is None:
+        return None
+    scores, parents = draft.score[index, :count].tolist(), draft.parent[index, :count].tolist()
+    for node, (score, parent) in enumerate(zip(scores, parents, strict=True)):
+        above = scores[parent] if parent >= 0 else 1.0
+        if not -1e-6 <= score <= above + 1e-3:
+            return f"node {node} has the score {score}, its parent {above}"
     return None
 
 

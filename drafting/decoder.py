@@ -9,28 +9,23 @@ Target, drafter, rule and policy are independent: any of them may be a name or a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 
 from draftproof.drafting.drafter import Drafter
 from draftproof.drafting.generation import Chunk, FinishReason, Generation, Progress
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.load import LoadedModel, load_model
-from draftproof.drafting.parts import drafter_of, policy_of, rule_of
-from draftproof.drafting.pass_costs import PassCosts, measure_pass_costs
+from draftproof.drafting.parts import described, drafter_of, policy_of, rule_of
+from draftproof.drafting.pass_costs import PassCosts
 from draftproof.drafting.policy import Policy
+from draftproof.drafting.prompts import Prompt, ids_of, prompts_of
 from draftproof.drafting.rows import RowOutcome
 from draftproof.drafting.rule import Rule
-from draftproof.drafting.sampling import GREEDY, Sampling
+from draftproof.drafting.sampling import GREEDY, Sampling, seeded
 from draftproof.drafting.session import Session
 from draftproof.drafting.vocabulary import Vocabulary
-from draftproof.errors import UsageError
-
-Message = Mapping[str, str]
-"""`{"role": …, "content": …}`, as chat templates take it."""
-
-Prompt = str | Sequence[int] | Sequence[Message]
-"""Text to go on from, token ids, or the messages of a chat."""
+from draftproof.errors import DraftproofError, UsageError
 
 Sink = Callable[[Generation], None]
 """Called with each finished generation, rounds and all: how a verdict log is fed."""
@@ -40,8 +35,8 @@ class SpeculativeDecoder:
     """Decodes with a target model, a drafter, an acceptance rule and a length policy.
 
     Args:
-        target: a name, folder, hub id or GGUF file for `load_model`, a `LoadedModel`, or a `CachedModel` (which has
-            no tokenizer: then prompts are token ids).
+        target: a name, folder, hub id or GGUF file for `load_model`, a `LoadedModel` (`load_model` also makes one of
+            a transformers model and its tokenizer), or a `CachedModel` (which has no tokenizer: prompts are token ids).
         drafter: `NAME[:key=value,…]` from the catalogue, a `Drafter`, or None for plain decoding.
         rule: the same, or a `Rule`; `auto` is the one that accepts most for the law of the drafter.
         policy: the same, or a `Policy`.
@@ -50,7 +45,7 @@ class SpeculativeDecoder:
 
     def __init__(
         self,
-        target: str | LoadedModel | CachedModel,
+        target: str | Path | LoadedModel | CachedModel,
         drafter: str | Drafter | None = "suffix",
         *,
         rule: str | Rule = "auto",
@@ -60,28 +55,40 @@ class SpeculativeDecoder:
         self.drafter = drafter_of(drafter)
         self.rule = rule_of(rule)
         self.policy = policy_of(policy)
-        if isinstance(target, str):
+        if isinstance(target, str | Path):
             target = load_model(target)
+        if not isinstance(target, LoadedModel | CachedModel):
+            raise UsageError(
+                f"A {type(target).__name__} cannot be decoded with as it is.",
+                remedy="Give a name or folder, or load_model(model, tokenizer=tokenizer).",
+            )
+        self.configuration = {
+            "drafter": described(drafter, self.drafter),
+            "rule": described(rule, self.rule),
+            "policy": described(policy, self.policy),
+            "fingerprint": dict(getattr(self.drafter, "fingerprint", None) or {}),
+        }
+        """What the parts are, with their arguments and the digests of their weights, as JSON values."""
         loaded = target if isinstance(target, LoadedModel) else None
         self.model: CachedModel = target.model if isinstance(target, LoadedModel) else target
         self.tokenizer = None if loaded is None else loaded.tokenizer
         self.vocabulary: Vocabulary | None = None if loaded is None else loaded.vocabulary
         self.sink = sink
-        self.costs: PassCosts | None = None
-        if self.drafter is not None and self.policy.needs_costs:
-            self.costs = measure_pass_costs(self.model)
         self.session = Session(self.model, self.drafter, self.rule, self.policy, self.vocabulary)
-        if self.drafter is not None:
-            self.policy.bind(self.costs, self.drafter.spec)
         self._next_row = 0
+
+    @property
+    def costs(self) -> PassCosts | None:
+        """What passes of the target cost; None where the policy does not ask."""
+        return self.session.costs
 
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
         *,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = 256,
         sampling: Sampling | Sequence[Sampling] = GREEDY,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         stop_ids: frozenset[int] | None = None,
         logprobs: int | None = None,
         max_batch: int = 8,
@@ -91,20 +98,22 @@ class SpeculativeDecoder:
 
         Args:
             prompts: one prompt or a list of them.
-            sampling: one for all, or one for each prompt.
+            max_new_tokens: most tokens of each; None leaves the context as the only limit.
+            sampling: one for each prompt, or one for all: then each has a seed of its own that follows from the one
+                given (`Generation.sampling` has it), the first that very seed.
             stop: generation ends before the first of these strings; they are not part of the text.
             stop_ids: generation ends with one of these tokens; None means the model's end-of-sequence ids.
             logprobs: report each token's log-probability and this many alternatives.
 
         Raises UsageError for prompts that cannot be read, ContextLengthError for prompts that leave no room.
         """
-        each = _prompts(prompts)
-        samplings = [sampling] * len(each) if isinstance(sampling, Sampling) else list(sampling)
+        each = prompts_of(prompts)
+        samplings = seeded(sampling, len(each)) if isinstance(sampling, Sampling) else list(sampling)
         if len(samplings) != len(each):
             raise UsageError(f"There are {len(each)} prompts and {len(samplings)} samplings.")
         if max_batch < 1:
             raise UsageError(f"max_batch is {max_batch}, it must be at least 1.")
-        waiting = [(index, self.encode(prompt)) for index, prompt in enumerate(each)]
+        waiting = [(index, self._read(prompt, index, len(each))) for index, prompt in enumerate(each)]
         waiting.reverse()
         done: dict[int, Generation] = {}
         running: dict[int, tuple[int, Progress]] = {}
@@ -126,14 +135,15 @@ class SpeculativeDecoder:
         self,
         prompt: Prompt,
         *,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = 256,
         sampling: Sampling = GREEDY,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         stop_ids: frozenset[int] | None = None,
         logprobs: int | None = None,
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk, None, None]:
         """The text of one prompt as it comes, a chunk a round; the last chunk carries the whole generation."""
-        row, progress = self._begin(self.encode(prompt), sampling, max_new_tokens, stop, stop_ids, logprobs)
+        ids = self._read(prompt, 0, 1)
+        row, progress = self._begin(ids, sampling, max_new_tokens, stop, stop_ids, logprobs)
         try:
             yield progress.chunk()
             while progress.finish_reason is None:
@@ -149,48 +159,42 @@ class SpeculativeDecoder:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt. Chat messages go through the tokenizer's chat template."""
-        if isinstance(prompt, str):
-            ids = self._tokenizer("text")(prompt)["input_ids"]
-            return [int(token) for token in ids]
-        if all(isinstance(part, Mapping) for part in prompt) and len(prompt):
-            tokenizer = self._tokenizer("chat messages")
-            if not getattr(tokenizer, "chat_template", None):
-                raise UsageError(
-                    f"{self.model.info.name} has no chat template.", remedy="Give the prompt as text or token ids."
-                )
-            ids = tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, return_dict=True)["input_ids"]
-            return [int(token) for token in ids]
-        if not all(isinstance(part, int) for part in prompt):
-            raise UsageError("A prompt is text, token ids, or messages with a role and a content.")
-        return list(prompt)  # type: ignore[arg-type]
+        return ids_of(prompt, self.tokenizer, self.model.info.name)
 
-    def _tokenizer(self, what: str) -> Any:
-        if self.tokenizer is None:
-            raise UsageError(
-                f"The target was loaded without a tokenizer and cannot read {what}.",
-                remedy="Give token ids, or load it with load_model.",
-            )
-        return self.tokenizer
+    def _read(self, prompt: Prompt, index: int, count: int) -> list[int]:
+        ids = self.encode(prompt)
+        try:
+            self.session.check_prompt(ids)
+        except DraftproofError as error:
+            if count > 1:
+                error.add_note(f"It is prompt {index + 1} of {count}.")
+            raise
+        return ids
 
     def _begin(
         self,
         ids: list[int],
         sampling: Sampling,
-        max_new_tokens: int,
-        stop: Sequence[str],
+        max_new_tokens: int | None,
+        stop: str | Sequence[str],
         stop_ids: frozenset[int] | None,
         logprobs: int | None,
     ) -> tuple[int, Progress]:
-        if max_new_tokens < 1:
+        if max_new_tokens is not None and max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}, it must be at least 1.")
         if stop and self.vocabulary is None:
             raise UsageError("Stop strings need the target's tokenizer.", remedy="Use stop_ids.")
         row, self._next_row = self._next_row, self._next_row + 1
-        progress = Progress(self.model.info, ids, sampling, self.vocabulary, stop, self.parts)
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        progress = Progress(self.model.info, ids, sampling, self.vocabulary, stops, self.parts, self.configuration)
         outcomes = self.session.open(
             {row: ids}, sampling=sampling, max_new_tokens=max_new_tokens, stop_ids=stop_ids, logprobs=logprobs
         )
-        self._note(row, progress, outcomes[0])
+        try:
+            self._note(row, progress, outcomes[0])
+        except BaseException:
+            self.session.close([row])
+            raise
         return row, progress
 
     @property
@@ -222,15 +226,7 @@ class SpeculativeDecoder:
         """Rows that an error or an interrupt left behind: what they came to is told to the sink all the same."""
         self.session.close(list(running))
         for _, progress in running.values():
-            progress.finish(FinishReason.CANCELLED)
+            if progress.finish_reason is None:
+                progress.finish(FinishReason.CANCELLED)
             if self.sink is not None:
                 self.sink(progress.generation())
-
-
-def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str):
-        return [prompts]
-    first = next(iter(prompts), None)
-    if isinstance(first, int | Mapping):
-        return [prompts]  # type: ignore[list-item]
-    return list(prompts)  # type: ignore[arg-type]

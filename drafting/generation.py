@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from draftproof.drafting.model import ModelInfo
 from draftproof.drafting.models.text_stream import TextStream
@@ -48,6 +49,8 @@ class Generation:
     model: ModelInfo
     parts: Mapping[str, str]
     """Names of drafter, rule and policy."""
+    configuration: Mapping[str, Any]
+    """The parts with their arguments, and digests of the drafter's own weights; JSON values."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, where asked for."""
 
@@ -82,6 +85,7 @@ class Progress:
     vocabulary: Vocabulary | None
     stop: Sequence[str]
     parts: Mapping[str, str]
+    configuration: Mapping[str, Any]
     blocks: list[Block] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
@@ -97,7 +101,10 @@ class Progress:
             text = self._stream.feed(tokens)
             if self._stream.stopped_by is not None:
                 tokens = tokens[: self._stream.tokens - before]
-        self.blocks.append(Block(text, tokens, outcome.record))
+        record = outcome.record
+        if record is not None and len(tokens) < record.emitted:
+            record = replace(record, emitted=len(tokens))
+        self.blocks.append(Block(text, tokens, record))
         self.logprobs += outcome.logprobs[: len(tokens)]
         if self._stream is not None and self._stream.stopped_by is not None:
             self.finish(FinishReason.STOP_STRING)
@@ -125,5 +132,6 @@ class Progress:
             sampling=self.sampling,
             model=self.model,
             parts=dict(self.parts),
+            configuration=dict(self.configuration),
             logprobs=tuple(self.logprobs),
         )

@@ -1,9 +1,9 @@
 """Random streams that depend on a row's seed and on what a number is for, never on when it is drawn.
 
 A number's address is (seed, purpose, absolute position of the token it decides, lane). Batches, draft lengths and
-tree shapes do not move it, so seeded text is the same with and without drafting. Purposes are independent streams:
-sharing one between the draft and the residual would bias the output. So would drafting from one number twice, which is
-why a drafter is given the streams of its round (`of_round`).
+tree shapes do not move it, so under the rule `match` seeded text is the same with and without drafting. Purposes are
+independent streams: sharing one between the draft and the residual would bias the output. So would drafting from one
+number twice, which is why a drafter is given the streams of its round (`of_round`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Purpose(IntEnum):
     LENGTH = 4
     ROUND = 5
     """Where the streams of a round's drafter come from."""
+    PROMPT = 6
+    """Where the seeds of several prompts under one seed come from."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,14 @@ class KeyedRng:
         numbers again in the next round, the text would be biased: two tokens drafted at p = (1/3, 2/3) and
         q = (2/3, 1/3) miss the law of three tokens by 0.067 in total variation.
         """
-        high, low = (word(self.seed, int(Purpose.ROUND), position, 0, index) for index in (0, 1))
+        return self._derived(Purpose.ROUND, position)
+
+    def of_prompt(self, index: int) -> KeyedRng:
+        """Streams of the prompt at `index` of a list under one seed; those of the first are the seed's own."""
+        return self if index == 0 else self._derived(Purpose.PROMPT, index)
+
+    def _derived(self, purpose: Purpose, number: int) -> KeyedRng:
+        high, low = (word(self.seed, int(purpose), number, 0, index) for index in (0, 1))
         return KeyedRng((high >> 1) << 32 | low)
 
     def uniform(self, purpose: Purpose, position: int, lane: int = 0) -> float:

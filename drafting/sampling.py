@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from draftproof.drafting.keyed_rng import KeyedRng
 from draftproof.errors import UsageError
 
 
@@ -24,9 +25,14 @@ class Sampling:
     """Logits of tokens already in the prompt or the output are divided by it when positive, else multiplied
     (Keskar et al., arXiv 1909.05858, section 4.1)."""
     seed: int = 0
-    """Key of the row's random streams: equal seeds give equal text, whatever is drafted or batched."""
+    """Key of the row's random streams. Equal seeds give equal text, whatever it is batched with, and under the rule
+    `match` whatever is drafted. Rules that use a drafter's probabilities keep the law of the text, not the text."""
 
     def __post_init__(self) -> None:
+        for name, kinds in (("top_k", int), ("seed", int), ("temperature", int | float), ("top_p", int | float)):
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise UsageError(f"{name} is {value!r}, a number was expected.")
         if not 0.0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature is {self.temperature}, it must be 0 (greedy) or positive and finite.")
         if self.top_k < 0:
@@ -45,3 +51,9 @@ class Sampling:
 
 GREEDY = Sampling()
 """The arg-max of the raw logits."""
+
+
+def seeded(sampling: Sampling, count: int) -> list[Sampling]:
+    """`sampling` for each of `count` prompts: rows of one seed would share their noise, and repeat each other."""
+    rng = KeyedRng(sampling.seed)
+    return [replace(sampling, seed=rng.of_prompt(index).seed) for index in range(count)]

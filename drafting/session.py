@@ -10,8 +10,9 @@ Between rounds a row's cache holds every committed token but the last, the pendi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +21,9 @@ from draftproof.drafting.checks import check_draft, depth_of
 from draftproof.drafting.draft import Draft, empty_draft
 from draftproof.drafting.drafter import Binding, Commit, Drafter, DraftRequest
 from draftproof.drafting.keyed_rng import KeyedRng
-from draftproof.drafting.model import CachedModel, LayeredModel, Pass, RowTokens, Wanted
+from draftproof.drafting.model import CachedModel, LayeredModel, Pass
+from draftproof.drafting.pass_costs import PassCosts, measure_pass_costs
+from draftproof.drafting.passes import prefill_pass, verify_pass
 from draftproof.drafting.penalties import penalised
 from draftproof.drafting.policy import Policy
 from draftproof.drafting.rounds import RowRound
@@ -30,9 +33,6 @@ from draftproof.drafting.rules.applied import applied
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import ContextLengthError, OutOfMemoryError, UsageError
-
-PREFILL_CHUNK = 512
-"""Prompt tokens a pass: bounds the memory that attention needs."""
 
 
 @dataclass
@@ -44,9 +44,14 @@ class Session:
     rule: Rule
     policy: Policy
     vocabulary: Vocabulary | None = None
+    costs: PassCosts | None = None
+    """Measured here when the policy needs them and they are not given."""
     rows: dict[int, RowState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._broken: set[int] = set()
+        self._taps: dict[int, int] = {}
+        self._tapped: tuple[int, ...] = ()
         if self.drafter is None:
             return
         spec = self.drafter.spec
@@ -68,7 +73,11 @@ class Session:
             )
         layers = self.target.info.n_layers
         self._taps = {layer: layer if layer >= 0 else layers + 1 + layer for layer in spec.hidden_layers}
+        self._tapped = tuple(dict.fromkeys(self._taps.values()))
         self.drafter.bind(Binding(self.target, self.vocabulary if "text" in spec.needs else None))
+        if self.policy.needs_costs and self.costs is None:
+            self.costs = measure_pass_costs(self.target)
+        self.policy.bind(self.costs, spec)
 
     # The life of a row
 
@@ -86,57 +95,78 @@ class Session:
         `stop_ids` None means the model's end-of-sequence ids. Raises UsageError for an empty prompt or an id out of
         range, ContextLengthError for a prompt that leaves no room for a token. Then none of the rows is opened.
         """
-        context, vocab = self.target.info.context_length, self.target.info.vocab_size
         states: dict[int, RowState] = {}
         for row, prompt in prompts.items():
             if row in self.rows:
                 raise UsageError(f"Row {row} is open already.")
-            if not len(prompt):
-                raise UsageError(
-                    f"The prompt of row {row} is empty.",
-                    remedy="Begin with at least one token, such as the model's BOS.",
-                )
-            wrong = next((token for token in prompt if not 0 <= token < vocab), None)
-            if wrong is not None:
-                raise UsageError(f"The prompt of row {row} holds token {wrong}; the vocabulary has 0 … {vocab - 1}.")
-            if len(prompt) >= context:
-                raise ContextLengthError(
-                    f"The prompt of row {row} has {len(prompt)} tokens, and the context of {self.target.info.name} "
-                    f"holds {context}.",
-                    remedy="Shorten the prompt.",
-                )
-            room = context - len(prompt)
+            self.check_prompt(prompt)
+            if logprobs is not None and not 0 <= logprobs <= self.target.info.vocab_size:
+                raise UsageError(f"logprobs is {logprobs}; expected 0 … {self.target.info.vocab_size} alternatives.")
+            room = self.target.info.context_length - len(prompt)
             limit = len(prompt) + (room if max_new_tokens is None else min(room, max_new_tokens))
             stops = self.target.info.eos_ids if stop_ids is None else stop_ids
             states[row] = RowState(sampling, KeyedRng(sampling.seed), list(prompt), len(prompt), stops, limit, logprobs)
-        for row in states:
-            self.target.add_row(row)
+        if not states:
+            return []
+        added: list[int] = []
         try:
+            for row in states:
+                self.target.add_row(row)
+                added.append(row)
             return self._prefill(states)
         except BaseException:
-            for row in states:
-                self.target.drop_row(row)
-                self.rows.pop(row, None)
+            self._abandon(added)
             raise
+
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        """Raises UsageError for an empty prompt or an id out of range, ContextLengthError for one that is too long."""
+        context, vocab = self.target.info.context_length, self.target.info.vocab_size
+        if not len(prompt):
+            raise UsageError("A prompt is empty.", remedy="Begin with at least one token, such as the model's BOS.")
+        wrong = next((token for token in prompt if not 0 <= token < vocab), None)
+        if wrong is not None:
+            raise UsageError(f"A prompt holds token {wrong}; the vocabulary has 0 … {vocab - 1}.")
+        if len(prompt) >= context:
+            raise ContextLengthError(
+                f"A prompt has {len(prompt)} tokens, and the context of {self.target.info.name} holds {context}.",
+                remedy="Shorten the prompt.",
+            )
+
+    def _abandon(self, rows: Sequence[int]) -> None:
+        """Forget rows that were not opened whole. The drafter may know some of them or none."""
+        for row in rows:
+            self.target.drop_row(row)
+            if self.rows.pop(row, None) is not None and self.drafter is not None:
+                with suppress(Exception):  # it may be what failed
+                    self.drafter.stop([row])
 
     def close(self, rows: Sequence[int]) -> None:
         """Forget rows; their memory serves others."""
+        self._state(*rows)
         for row in rows:
             self.target.drop_row(row)
             del self.rows[row]
+        self._broken -= set(rows)
         if self.drafter is not None:
             self.drafter.stop(rows)
-        self.policy.forget(rows)
+            self.policy.forget(rows)
 
-    def rewind(self, row: int, length: int) -> None:
-        """Take back every token from `length` on. The prompt stays."""
-        state = self.rows[row]
+    def rewind(self, row: int, length: int, *, seed: int | None = None) -> None:
+        """Take back every token from `length` on. The prompt stays.
+
+        Without a new `seed`, what follows is drawn from the same numbers as before, and comes out the same after the
+        same text. Whoever rejects a continuation and wants another one gives a seed that the row has not had.
+        """
+        state = self._usable(row)
         if not state.prompt_length < length <= len(state.tokens):
             raise UsageError(
                 f"Row {row} has {len(state.tokens)} tokens, {state.prompt_length} of them the prompt: it cannot be "
                 f"rewound to {length}.",
                 remedy="At least one token after the prompt stays.",
             )
+        if seed is not None:
+            state.sampling = replace(state.sampling, seed=seed)
+            state.rng = KeyedRng(seed)
         if length == len(state.tokens):
             return
         self.target.truncate(row, length - 1)
@@ -146,49 +176,58 @@ class Session:
             self.drafter.rewind(row, length)
 
     def force(self, row: int, tokens: Sequence[int]) -> None:
-        """Append tokens that somebody else chose; the last of them is pending."""
-        state = self.rows[row]
+        """Append tokens that somebody else chose; the last of them is pending. The row's limit stays what it is."""
+        state = self._usable(row)
         if not tokens:
             return
-        if len(state.tokens) + len(tokens) > self.target.info.context_length:
+        vocab, context = self.target.info.vocab_size, self.target.info.context_length
+        wrong = next((token for token in tokens if not 0 <= token < vocab), None)
+        if wrong is not None:
+            raise UsageError(f"Token {wrong} cannot be forced; the vocabulary has 0 … {vocab - 1}.")
+        if len(state.tokens) + len(tokens) > context:
             raise ContextLengthError(
-                f"Row {row} has {len(state.tokens)} tokens; {len(tokens)} more do not fit the context of "
-                f"{self.target.info.context_length}."
+                f"Row {row} has {len(state.tokens)} tokens; {len(tokens)} more do not fit the context of {context}."
             )
         fed = [state.tokens[-1], *tokens[:-1]]
-        for begin in range(0, len(fed), PREFILL_CHUNK):
-            piece = torch.tensor(fed[begin : begin + PREFILL_CHUNK], dtype=torch.int64)
-            self.target.forward([RowTokens(row, piece)], Wanted(logits="none"))
-            self.target.commit(row, range(len(piece)))
+        try:
+            prefill_pass(self.target, {row: fed}, (), logits=False)
+        except BaseException:
+            self.target.truncate(row, len(state.tokens) - 1)
+            raise
         state.tokens.extend(tokens)
+        state.done = len(state.tokens) >= state.limit
         if self.drafter is not None:
-            self.drafter.commit([Commit(row, tuple(tokens), (), len(state.tokens), reason="forced")])
+            with self._breaking(row):
+                self.drafter.commit([Commit(row, tuple(tokens), (), len(state.tokens), reason="forced")])
+
+    def _state(self, *rows: int) -> None:
+        unknown = [row for row in rows if row not in self.rows]
+        if unknown:
+            raise UsageError(f"Row {unknown[0]} is not open.")
+
+    def _usable(self, row: int) -> RowState:
+        self._state(row)
+        if row in self._broken:
+            raise UsageError(
+                f"Row {row} was left half-way by an error.", remedy="Close it and open it again with its text."
+            )
+        return self.rows[row]
+
+    @contextmanager
+    def _breaking(self, *rows: int) -> Iterator[None]:
+        """Target, text and drafter change one after the other here: an error in between leaves rows half-way."""
+        try:
+            yield
+        except BaseException:
+            self._broken |= set(rows)
+            raise
 
     # Passes
 
     def _prefill(self, states: Mapping[int, RowState]) -> list[RowOutcome]:
-        taps = tuple(dict.fromkeys(self._taps.values())) if self.drafter is not None else ()
-        hidden: dict[int, dict[int, list[Tensor]]] = {row: {tap: [] for tap in taps} for row in states}
-        last: dict[int, Tensor] = {}
-        longest = max(state.prompt_length for state in states.values())
-        for begin in range(0, longest, PREFILL_CHUNK):
-            batch = [
-                RowTokens(row, torch.tensor(state.tokens[begin : begin + PREFILL_CHUNK], dtype=torch.int64))
-                for row, state in states.items()
-                if state.prompt_length > begin
-            ]
-            ends = any(states[each.row].prompt_length <= begin + PREFILL_CHUNK for each in batch)
-            result = self.target.forward(batch, Wanted(logits="last" if ends else "none", taps=taps))
-            for index, each in enumerate(batch):
-                self.target.commit(each.row, range(len(each.tokens)))
-                if result.logits is not None:
-                    last[each.row] = result.logits[result.logit_bounds[index] : result.logit_bounds[index + 1]]
-                for tap in taps:
-                    hidden[each.row][tap].append(result.hidden[tap][result.bounds[index] : result.bounds[index + 1]])
         rows = tuple(states)
-        logits = torch.cat([last[row] for row in rows])
-        draft = empty_draft(len(rows))
-        decisions = self._decide(states, rows, logits, tuple(range(len(rows) + 1)), draft)
+        logits, hidden = prefill_pass(self.target, {row: state.tokens for row, state in states.items()}, self._tapped)
+        decisions = self._decide(states, rows, logits, tuple(range(len(rows) + 1)), empty_draft(len(rows)))
         outcomes = []
         for index, (row, decision) in enumerate(zip(rows, decisions, strict=True)):
             state = states[row]
@@ -196,7 +235,7 @@ class Session:
             state.done = decision.token in state.stop_ids or len(state.tokens) >= state.limit
             self.rows[row] = state
             if self.drafter is not None:
-                states_of = {layer: torch.cat(hidden[row][tap]) for layer, tap in self._taps.items()}
+                states_of = {layer: hidden[row][tap] for layer, tap in self._taps.items()}
                 given = logits[index : index + 1] if "logits" in self.drafter.spec.needs else None
                 self.drafter.start(
                     Commit(row, tuple(state.tokens), (), len(state.tokens), states_of, given, reason="prefill")
@@ -208,15 +247,22 @@ class Session:
     def round(self, rows: Sequence[int]) -> list[RowOutcome]:
         """One pass of the target over the pending tokens of `rows` and whatever is drafted after them."""
         rows = tuple(rows)
-        states = {row: self.rows[row] for row in rows}
+        states = {row: self._usable(row) for row in rows}
+        done = next((row for row, state in states.items() if state.done), None)
+        if done is not None:
+            raise UsageError(
+                f"Row {done} is done: it emitted a stop token or reached its limit.", remedy="Rewind it, or close it."
+            )
+        if not rows:
+            return []
         started = time.perf_counter()
         draft = self._draft(rows)
         drafted_at = time.perf_counter()
         try:
             result = self._verify_pass(rows, draft)
         except OutOfMemoryError:
-            if not int(draft.n_nodes.sum()):
-                raise
+            if draft.law != "match" or not int(draft.n_nodes.sum()):
+                raise  # tokens that were drawn must be submitted, or the output is biased
             draft = empty_draft(len(rows))  # a plain step needs less
             result = self._verify_pass(rows, draft)
         assert result.logits is not None
@@ -224,31 +270,27 @@ class Session:
         share = 1000.0 / len(rows)
         costs = ((drafted_at - started) * share, (time.perf_counter() - drafted_at) * share)
         outcomes, events = [], []
-        for index, (row, decision) in enumerate(zip(rows, decisions, strict=True)):
-            outcome, event = self._settle(index, row, decision, draft, result, costs)
-            outcomes.append(outcome)
-            events.append(event)
-        if self.drafter is not None:
-            self.drafter.commit(events)
-        self.policy.observe([outcome.record for outcome in outcomes if outcome.record is not None])
+        with self._breaking(*rows):
+            for index, (row, decision) in enumerate(zip(rows, decisions, strict=True)):
+                outcome, event = self._settle(index, row, decision, draft, result, costs)
+                outcomes.append(outcome)
+                events.append(event)
+            if self.drafter is not None:
+                self.drafter.commit(events)
+                self.policy.observe([outcome.record for outcome in outcomes if outcome.record is not None])
         return outcomes
 
     def _draft(self, rows: tuple[int, ...]) -> Draft:
         if self.drafter is None:
             return empty_draft(len(rows))
         context = self.target.info.context_length
+        states = [self.rows[row] for row in rows]
         budgets = tuple(
-            max(
-                0,
-                min(
-                    budget, self.rows[row].limit - len(self.rows[row].tokens) - 1, context - len(self.rows[row].tokens)
-                ),
-            )
-            for row, budget in zip(rows, self.policy.budgets(rows), strict=True)
+            max(0, min(budget, state.limit - len(state.tokens) - 1, context - len(state.tokens)))
+            for state, budget in zip(states, self.policy.budgets(rows), strict=True)
         )
         if not any(budgets):
             return empty_draft(len(rows))
-        states = [self.rows[row] for row in rows]
         request = DraftRequest(
             rows=rows,
             budget=budgets,
@@ -256,35 +298,17 @@ class Session:
             rng=tuple(state.rng.of_round(len(state.tokens)) for state in states),
             go_on=self.policy.go_on,
         )
-        draft = self.drafter.propose(request)
+        try:
+            draft = self.drafter.propose(request)
+        except MemoryError as error:
+            if self.drafter.spec.law == "match":
+                return empty_draft(len(rows))  # a plain step needs less
+            raise OutOfMemoryError(f"The drafter {self.drafter.spec.name!r} ran out of memory.") from error
         check_draft(draft, request, self.target.info.vocab_size, self.drafter.spec.name)
         return self.policy.cut(rows, draft) if draft.law == "match" and draft.resume is None else draft
 
     def _verify_pass(self, rows: tuple[int, ...], draft: Draft) -> Pass:
-        batch = []
-        for index, row in enumerate(rows):
-            tokens, parents = draft.tree(index)
-            fed = torch.tensor([self.rows[row].tokens[-1], *tokens], dtype=torch.int64)
-            is_chain = all(parent == node - 1 for node, parent in enumerate(parents))
-            above = None if is_chain else torch.tensor([-1, *(parent + 1 for parent in parents)], dtype=torch.int64)
-            batch.append(RowTokens(row, fed, above))
-        taps = tuple(dict.fromkeys(self._taps.values())) if self.drafter is not None else ()
-        if draft.resume is None or not int(draft.n_nodes.sum()):
-            return self.target.forward(batch, Wanted(taps=taps))
-        return self._resumed_pass(batch, draft, taps)
-
-    def _resumed_pass(self, batch: list[RowTokens], draft: Draft, taps: tuple[int, ...]) -> Pass:
-        """Layers above the drafter's exit only: those below have run on these slots while drafting."""
-        assert draft.resume is not None
-        assert isinstance(self.target, LayeredModel)
-        top = self.target.info.n_layers
-        known = torch.cat([draft.resume.hidden[i, : len(each.tokens)] for i, each in enumerate(batch)])
-        upper = tuple(tap for tap in taps if tap > draft.resume.layer)
-        result = self.target.run_layers(batch, draft.resume.layer, top, known, upper)
-        hidden = {tap: result.hidden[tap] for tap in upper}
-        if draft.resume.layer in taps:
-            hidden[draft.resume.layer] = known
-        return Pass(self.target.head(result.hidden[top]), result.bounds, hidden, result.bounds)
+        return verify_pass(self.target, {row: self.rows[row].tokens[-1] for row in rows}, draft, self._tapped)
 
     def _decide(
         self,

@@ -32,18 +32,18 @@ def trace_of(generation: Generation, problem: str) -> Trace:
             "prompt_tokens": len(generation.prompt),
             "output_tokens": len(generation.tokens),
             "sampling": asdict(generation.sampling),
-            **generation.parts,
+            **generation.configuration,
         },
     )
 
 
 def identity_of(generation: Generation) -> str:
-    """`speculative-<rule>@version#digest`: rule, drafter, policy, sampling and the target's weights."""
+    """`speculative-<rule>@version#digest`: rule, drafter and policy with their arguments, sampling, and all weights."""
     config = {
         "model": generation.model.digest,
         "backend": generation.model.backend,
         "sampling": asdict(generation.sampling),
-        **generation.parts,
+        **generation.configuration,
     }
     return f"speculative-{generation.parts['rule']}@{VERSION}#{short(digest(config))}"
 

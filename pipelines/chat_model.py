@@ -8,7 +8,7 @@ model.invoke("Name three rivers.").response_metadata["acceptance_length"]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from threading import Lock
 from typing import Any
 
@@ -19,8 +19,9 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, PrivateAttr
 
-from draftproof.drafting.decoder import Message, SpeculativeDecoder
-from draftproof.drafting.generation import FinishReason, Generation
+from draftproof.drafting.decoder import SpeculativeDecoder
+from draftproof.drafting.generation import Chunk, FinishReason, Generation
+from draftproof.drafting.prompts import Message
 from draftproof.drafting.sampling import Sampling
 from draftproof.errors import UsageError
 
@@ -28,8 +29,9 @@ from draftproof.errors import UsageError
 class ChatSpeculative(BaseChatModel):
     """A chat model that drafts and verifies.
 
-    Graphs may call it from several threads: calls wait for each other, because rows share one cache. Tools are not
-    offered; `bind_tools` raises NotImplementedError, as for every LangChain model without them.
+    Graphs may call it from several threads, and while a stream is being read: calls take turns, a stream for each of
+    its rounds, because rows share one cache. Tools are not offered; `bind_tools` raises NotImplementedError, as for
+    every LangChain model without them.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -71,20 +73,33 @@ class ChatSpeculative(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with self._turn:
-            for piece in self.decoder.stream(_chat(messages), stop=stop or (), **self._options(kwargs)):
-                message = AIMessageChunk(content=piece.text)
-                if piece.generation is not None:
-                    message.response_metadata = _facts(piece.generation)
-                    message.usage_metadata = _usage(piece.generation)
-                    message.chunk_position = "last"
-                chunk = ChatGenerationChunk(message=message)
-                if run_manager is not None and piece.text:
-                    run_manager.on_llm_new_token(piece.text, chunk=chunk)
-                yield chunk
+        for piece in self._pieces(self.decoder.stream(_chat(messages), stop=stop or (), **self._options(kwargs))):
+            message = AIMessageChunk(content=piece.text)
+            if piece.generation is not None:
+                message.response_metadata = _facts(piece.generation)
+                message.usage_metadata = _usage(piece.generation)
+                message.chunk_position = "last"
+            chunk = ChatGenerationChunk(message=message)
+            if run_manager is not None and piece.text:
+                run_manager.on_llm_new_token(piece.text, chunk=chunk)
+            yield chunk
+
+    def _pieces(self, stream: Generator[Chunk, None, None]) -> Iterator[Chunk]:
+        """The pieces of a stream, each made in a turn of its own; between them others may call."""
+        try:
+            while True:
+                with self._turn:
+                    piece = next(stream, None)
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            with self._turn:
+                stream.close()
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of one call, as LangChain passes them on."""
+        """Arguments of one call, as LangChain passes them on; None is as if not given."""
+        given = {name: value for name, value in given.items() if value is not None}
         known = {"temperature", "top_k", "top_p", "repetition_penalty", "seed"}
         unknown = sorted(set(given) - known - {"max_tokens", "max_new_tokens"})
         if unknown:

@@ -178,11 +178,16 @@ class Hybrid:
         return pack_trees(trees)
 
     def _chosen(self, request: DraftRequest, drafts: Sequence[Draft], promises: Sequence[Sequence[_Promise]]) -> Draft:
-        chosen = []
-        for row, mine in zip(request.rows, promises, strict=True):
-            worth = [promise.expected * record.factor(row) for promise, record in zip(mine, self._records, strict=True)]
-            chosen.append(worth.index(max(worth)))
         drawn = [not sampling.greedy for sampling in request.sampling]
+        chosen = []
+        for row, mine, sampled in zip(request.rows, promises, drawn, strict=True):
+            # A draft that was drawn is judged by earlier rounds alone. Were it judged by itself, even by its length, it
+            # would be dropped because of what was drawn, and the output biased.
+            worth = [
+                record.mean_kept if sampled and draft.law != "match" else promise.expected * record.factor(row)
+                for promise, record, draft in zip(mine, self._records, drafts, strict=True)
+            ]
+            chosen.append(worth.index(max(worth)))
         law = self._spec.law if any(drawn) else "match"
         made = choose_rows(drafts, chosen, law, drawn, self._vocab_size)
         one = drafts[chosen[0]]

@@ -97,9 +97,11 @@ class Cost:
         ranked = []
         for index, row in enumerate(rows):
             trust = self._trust(row)
-            scores = draft.score[index, : int(draft.n_nodes[index])].tolist()
-            ranked += [(min(1.0, score * trust), index, node) for node, score in enumerate(scores)]
-        ranked.sort(key=lambda each: (-each[0], each[1], each[2]))  # parents come first: their scores are not lower
+            worth: list[float] = []
+            for score, parent in zip(draft.score[index].tolist(), draft.tree(index)[1], strict=False):
+                worth.append(min(1.0 if parent < 0 else worth[parent], score * trust))  # not above its parent's
+            ranked += [(score, index, node) for node, score in enumerate(worth)]
+        ranked.sort(key=lambda each: (-each[0], each[1], each[2]))  # so parents come first
         overhead = sum(self._rows[row].draft_ms for row in rows if row in self._rows)
         count = self._best_count([score for score, _, _ in ranked], len(rows), overhead)
         kept: list[list[int]] = [[] for _ in rows]

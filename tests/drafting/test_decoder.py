@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from draftproof.drafting.decoder import SpeculativeDecoder
 from draftproof.drafting.generation import FinishReason, Generation
@@ -54,14 +56,23 @@ def test_prompts_of_a_batch_come_back_in_order_and_as_if_alone(loaded: LoadedMod
     assert [generation.tokens for generation in together] == alone
 
 
+def test_prompts_under_one_seed_share_no_noise(loaded: LoadedModel) -> None:
+    made = decoder_of(loaded).generate([PROMPT] * 4, max_new_tokens=20, sampling=SAMPLED)
+    assert len({generation.tokens for generation in made}) == 4
+    assert made[0].tokens == decoder_of(loaded).generate(PROMPT, max_new_tokens=20, sampling=SAMPLED)[0].tokens
+    last = decoder_of(loaded).generate(PROMPT, max_new_tokens=20, sampling=made[3].sampling)[0]
+    assert last.tokens == made[3].tokens
+
+
 def test_prompts_may_be_text_ids_or_chats(loaded: LoadedModel) -> None:
     decoder = decoder_of(loaded)
     assert decoder.encode("ab") == [97, 98]
     assert decoder.encode([97, 98]) == [97, 98]
     chat = decoder.encode([{"role": "user", "content": "hi"}])
     assert chat == [257, *b"user: hi", 256]
-    made = decoder.generate([[97, 98], "ab"], max_new_tokens=5)
-    assert made[0].tokens == made[1].tokens
+    made = decoder.generate([[97, 98], "ab", torch.tensor([97, 98]), np.array([97, 98])], max_new_tokens=5)
+    assert len({each.tokens for each in made}) == 1
+    assert len(decoder.generate(torch.tensor([97, 98]), max_new_tokens=5)) == 1
     assert len(decoder.generate([{"role": "user", "content": "hi"}], max_new_tokens=5)) == 1
 
 
@@ -130,6 +141,9 @@ def test_blocks_add_up_to_the_generation(loaded: LoadedModel) -> None:
     [
         pytest.param({"prompts": ""}, UsageError, "empty", id="empty-prompt"),
         pytest.param({"prompts": [["a", 1]]}, UsageError, "prompt is text", id="mixed-prompt"),
+        pytest.param({"prompts": None}, UsageError, "prompt is text", id="no-prompt"),
+        pytest.param({"prompts": "a\udcff"}, UsageError, "surrogate", id="no-unicode"),
+        pytest.param({"prompts": "x", "logprobs": 999}, UsageError, "logprobs", id="logprobs"),
         pytest.param({"prompts": "x" * 300}, ContextLengthError, "256", id="too-long"),
         pytest.param({"prompts": "x", "max_new_tokens": 0}, UsageError, "max_new_tokens", id="no-tokens"),
         pytest.param({"prompts": "x", "max_batch": 0}, UsageError, "max_batch", id="no-batch"),
@@ -151,6 +165,31 @@ def test_a_prompt_that_cannot_be_read_leaves_no_row_of_its_batch(loaded: LoadedM
         decoder.generate(["fine", "x" * 300, "also fine"], max_new_tokens=5)
     assert decoder.session.rows == {}
     assert decoder.generate("fine", max_new_tokens=5)
+
+
+def test_a_prompt_that_cannot_be_read_is_named_before_anything_is_decoded(loaded: LoadedModel) -> None:
+    kept: list[Generation] = []
+    with pytest.raises(UsageError, match="empty") as caught:
+        decoder_of(loaded, sink=kept.append).generate(["fine"] * 10 + [""], max_batch=2, max_new_tokens=3)
+    assert caught.value.__notes__ == ["It is prompt 11 of 11."]
+    assert kept == []
+
+
+def test_figures_leave_out_what_a_stop_string_cut_off(loaded: LoadedModel) -> None:
+    (whole,) = decoder_of(loaded, None).generate(PROMPT, max_new_tokens=60, stop_ids=frozenset())
+    stop = whole.text[len(whole.text) // 2]
+    (cut,) = decoder_of(loaded).generate(PROMPT, max_new_tokens=60, stop=stop, stop_ids=frozenset())
+    assert cut.totals.emitted == len(cut.tokens) - 1
+
+
+@pytest.mark.parametrize(
+    ("target", "drafter"),
+    [(object(), None), ("loaded", object()), ("loaded", LoadedModel)],
+    ids=["target", "drafter", "class"],
+)
+def test_parts_that_are_none_are_refused(loaded: LoadedModel, target: Any, drafter: Any) -> None:
+    with pytest.raises(UsageError, match=r"expected|decoded with"):
+        SpeculativeDecoder(loaded if target == "loaded" else target, drafter)
 
 
 def test_a_target_without_a_tokenizer_takes_ids(loaded: LoadedModel) -> None:

@@ -343,6 +343,116 @@ def test_logprobs_are_the_models_own(model: TransformersModel, tiny_llama: PreTr
         assert [token for token, _ in each.top] == reference[at].topk(3).indices.tolist()
 
 
+@pytest.mark.parametrize("forced", [[97], [3, -1], [5] * 600 + [97]], ids=["too-large", "negative", "late"])
+def test_what_cannot_be_forced_changes_nothing(model: TransformersModel, forced: list[int]) -> None:
+    plain = run(session_of(model), {0: PROMPT}, 20)[0]
+    session = session_of(TransformersModel(model._model), guesser(9))
+    session.open({0: PROMPT}, max_new_tokens=20, stop_ids=frozenset())
+    with pytest.raises((UsageError, ContextLengthError)):
+        session.force(0, forced)
+    while not session.rows[0].done:
+        session.round([0])
+    assert session.rows[0].output == plain
+
+
+def test_forcing_up_to_the_limit_ends_the_row(model: TransformersModel) -> None:
+    session = session_of(model, guesser(10))
+    session.open({0: PROMPT}, max_new_tokens=5, stop_ids=frozenset())
+    session.force(0, OTHER)
+    assert session.rows[0].done
+    with pytest.raises(UsageError, match="is done"):
+        session.round([0])
+    session.rewind(0, len(PROMPT) + 2)
+    assert len(session.round([0])[0].tokens) >= 1
+
+
+def test_a_rewound_row_can_be_drawn_anew(model: TransformersModel) -> None:
+    session = session_of(model, guesser(11))
+    first = run(session, {0: PROMPT}, 40, SAMPLED)[0]
+    again = []
+    for seed in (None, 1, 2):
+        session.rewind(0, len(PROMPT) + 10, seed=seed)
+        while not session.rows[0].done:
+            session.round([0])
+        again.append(session.rows[0].output)
+        assert again[-1][:10] == first[:10]
+    assert again[0] == first
+    assert len({tuple(output) for output in again}) == 3
+
+
+class Interrupted(Scripted):
+    """Stopped by the user while it is told what became of a round."""
+
+    def commit(self, events: Sequence[Commit]) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_row_that_was_left_half_way_is_not_gone_on_with(model: TransformersModel) -> None:
+    session = session_of(model, Interrupted(lambda tokens, budget: ([], [])))
+    session.open({0: PROMPT}, max_new_tokens=20, stop_ids=frozenset())
+    with pytest.raises(KeyboardInterrupt):
+        session.round([0])
+    for use in (lambda: session.round([0]), lambda: session.force(0, OTHER), lambda: session.rewind(0, 7)):
+        with pytest.raises(UsageError, match="half-way"):
+            use()
+    session.close([0])
+    session.open({0: PROMPT})
+
+
+class Forgetful(Scripted):
+    """Cannot begin a second row."""
+
+    def start(self, event: Commit) -> None:
+        if self.tokens:
+            raise RuntimeError("one is enough")
+        super().start(event)
+
+
+def test_rows_that_could_not_all_be_opened_leave_nothing(model: TransformersModel) -> None:
+    drafter = Forgetful(lambda tokens, budget: ([], []))
+    session = session_of(model, drafter)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="one is enough"):
+            session.open({0: PROMPT, 1: OTHER})
+        assert session.rows == {}
+        assert drafter.tokens == {}
+    session.open({0: PROMPT})
+
+
+@pytest.mark.parametrize("logprobs", [-1, 98])
+def test_more_alternatives_than_tokens_are_refused(model: TransformersModel, logprobs: int) -> None:
+    with pytest.raises(UsageError, match="logprobs"):
+        session_of(model).open({0: PROMPT}, logprobs=logprobs)
+
+
+def test_rows_that_are_not_open_are_told(model: TransformersModel) -> None:
+    session = session_of(model)
+    for use in (lambda: session.round([7]), lambda: session.close([7]), lambda: session.rewind(7, 2)):
+        with pytest.raises(UsageError, match="Row 7 is not open"):
+            use()
+    assert session.round([]) == []
+    assert session.open({}) == []
+
+
+@pytest.mark.parametrize("scores", [[float("nan"), 0.1], [0.2, 0.9]], ids=["nan", "child-above-parent"])
+def test_scores_that_are_no_probabilities_of_paths_are_refused(model: TransformersModel, scores: list[float]) -> None:
+    drafter = Scripted(lambda tokens, budget: ([4, 5], [-1, 0]))
+    propose = drafter.propose
+    drafter.propose = lambda request: dataclasses.replace(propose(request), score=torch.tensor([scores]))  # type: ignore[method-assign]
+    session = session_of(model, drafter)
+    session.open({0: PROMPT}, max_new_tokens=9, stop_ids=frozenset())
+    with pytest.raises(ContractError, match="score"):
+        session.round([0])
+
+
+def test_a_drafter_out_of_memory_costs_a_plain_step(model: TransformersModel) -> None:
+    def starved(tokens: list[int], budget: int) -> tuple[list[int], list[int]]:
+        raise MemoryError
+
+    plain = run(session_of(model), {0: PROMPT}, 10)[0]
+    assert run(session_of(TransformersModel(model._model), Scripted(starved)), {0: PROMPT}, 10)[0] == plain
+
+
 def test_a_drafter_that_a_rule_cannot_verify_is_refused(model: TransformersModel) -> None:
     drafter = Scripted(lambda tokens, budget: ([], []), law="reject_wor")
     with pytest.raises(UsageError, match="cannot verify"):

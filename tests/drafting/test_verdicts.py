@@ -47,6 +47,7 @@ def generation(*, lossless: bool = True, **changed: Any) -> Generation:
         "sampling": Sampling(),
         "model": MODEL,
         "parts": {"drafter": "scripted", "rule": "match", "policy": "fixed"},
+        "configuration": {"drafter": "scripted", "rule": "match", "policy": "fixed", "fingerprint": {}},
     }
     return Generation(**(facts | changed))
 
@@ -81,8 +82,9 @@ def test_lossy_rules_are_marked_in_every_verdict() -> None:
     "changed",
     [
         pytest.param({"sampling": Sampling(temperature=0.5)}, id="sampling"),
-        pytest.param({"parts": {"drafter": "other", "rule": "match", "policy": "fixed"}}, id="drafter"),
-        pytest.param({"parts": {"drafter": "scripted", "rule": "block", "policy": "fixed"}}, id="rule"),
+        pytest.param({"configuration": {"drafter": "other"}}, id="drafter"),
+        pytest.param({"configuration": {"drafter": "scripted", "fingerprint": {"model": "d2"}}}, id="draft-model"),
+        pytest.param({"configuration": {"rule": "TypicalRule(epsilon=0.2, delta=0.3)"}}, id="arguments-of-the-rule"),
     ],
 )
 def test_verdicts_of_another_configuration_are_another_verifiers(changed: dict[str, Any]) -> None:

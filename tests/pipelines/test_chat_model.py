@@ -58,6 +58,16 @@ def test_threads_wait_for_each_other(model: ChatSpeculative, said: str) -> None:
         assert {message.content for message in pool.map(lambda _: model.invoke(CONVERSATION), range(8))} == {said}
 
 
+@pytest.mark.timeout(60)
+def test_a_call_inside_a_stream_takes_its_turn(model: ChatSpeculative, said: str) -> None:
+    texts = []
+    for chunk in model.stream(CONVERSATION):
+        texts.append(chunk.content)
+        if len(texts) == 2:
+            assert model.invoke(CONVERSATION, temperature=None, max_tokens=None).content == said
+    assert "".join(map(str, texts)) == said
+
+
 def test_options_of_a_call_are_sampling(model: ChatSpeculative) -> None:
     one = model.invoke(CONVERSATION, temperature=1.0, seed=1).content
     assert one == model.bind(temperature=1.0, seed=1).invoke(CONVERSATION).content
