@@ -23,6 +23,10 @@ class _Row:
     """(token, parent slot) of each scratch slot."""
 
 
+PIECE = 512
+"""Most tokens of a row in a pass: masks grow with their square."""
+
+
 class DraftCache:
     """The draft model's side of a row: at least the last token of a text, the pending one, is never committed."""
 
@@ -57,13 +61,28 @@ class DraftCache:
         return max(0, self.model.info.context_length - len(text) + 1)
 
     def catch_up(self, texts: Mapping[int, Sequence[int]], wanted: Wanted) -> Pass:
-        """Feed what the rows' caches lack of their texts, at least the pending token, as slots from 0 on."""
+        """Feed what the rows' caches lack of their texts, at least the pending token, as slots from 0 on.
+
+        Of long texts all but the last piece is committed at once; asked again, the last pass is the same.
+        """
+        for row, text in texts.items():
+            self._read(row, text)
         missing = {row: text[len(self._rows[row].cached) :] for row, text in texts.items()}
         batch = [RowTokens(row, torch.tensor(tokens, dtype=torch.int64)) for row, tokens in missing.items()]
         result = self.model.forward(batch, wanted)
         for row, tokens in missing.items():
             self._rows[row].slots = [(token, slot - 1) for slot, token in enumerate(tokens)]
         return result
+
+    def _read(self, row: int, text: Sequence[int]) -> None:
+        """Commit pieces of a text, all but the last."""
+        state = self._rows[row]
+        while len(text) - len(state.cached) > PIECE:
+            piece = list(text[len(state.cached) : len(state.cached) + PIECE])
+            self.model.forward([RowTokens(row, torch.tensor(piece, dtype=torch.int64))], Wanted(logits="none"))
+            self.model.commit(row, range(PIECE))
+            state.cached.extend(piece)
+            state.slots = []
 
     def newest(self, row: int) -> int:
         """The slot that was written last: after `catch_up`, that of the pending token."""
