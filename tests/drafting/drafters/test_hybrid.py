@@ -55,8 +55,10 @@ class Scripted:
 TARGET = SimpleNamespace(info=SimpleNamespace(vocab_size=20, eos_ids=frozenset()))
 
 
-def joined(*children: Scripted, mode: str = "arbitrate", **settings: int) -> Hybrid:
+def joined(*children: Scripted, mode: str = "arbitrate", brought: float = 0.0, **settings: int) -> Hybrid:
+    """`brought`: tokens that the last child had right per round, by its record."""
     hybrid = Hybrid(children, mode=mode, **settings)  # type: ignore[arg-type]
+    hybrid._records[-1].mean_kept = brought
     hybrid.bind(Binding(TARGET, None))  # type: ignore[arg-type]
     hybrid.start(Commit(0, (1, 2), (), 2, reason="prefill"))
     return hybrid
@@ -175,7 +177,7 @@ REJECT = DrafterSpec("drawing", law="reject")
 
 def test_the_law_of_a_drawing_child_is_kept_with_its_q() -> None:
     drawing = Scripted(chain([7]), [0.9], REJECT, law_of(7))
-    draft = ask(joined(Scripted(chain([5]), [0.1]), drawing), temperature=1.0)
+    draft = ask(joined(Scripted(chain([5]), [0.1]), drawing, brought=0.9), temperature=1.0)
     assert draft.law == "reject"
     assert draft.q is not None
     torch.testing.assert_close(draft.q.probs[0, draft.q.of[0, 0]], law_of(7).probs[0, 0])
@@ -199,7 +201,8 @@ def test_greedy_rows_keep_the_tree() -> None:
 def test_a_q_over_some_tokens_is_spread_over_all() -> None:
     probs = torch.tensor([[[0.25, 0.75]]])
     some = QTable(probs, torch.zeros((1, 1), dtype=torch.int64), torch.tensor([3, 7]))
-    draft = ask(joined(Scripted(chain([5]), [0.1]), Scripted(chain([7]), [0.9], REJECT, some)), temperature=1.0)
+    drawing = Scripted(chain([7]), [0.9], REJECT, some)
+    draft = ask(joined(Scripted(chain([5]), [0.1]), drawing, brought=0.9), temperature=1.0)
     assert draft.q is not None
     row = draft.q.probs[0, draft.q.of[0, 0]]
     assert (float(row[3]), float(row[7]), float(row.sum())) == (0.25, 0.75, 1.0)
