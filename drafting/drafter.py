@@ -51,6 +51,9 @@ class DrafterSpec:
     """Drafts token by token, at a cost for each: a smaller budget is a cheaper draft, and the policy sets it before."""
     exits: Exits | None = None
     """Of a drafter that can leave the target after several layers: a policy may choose among them between rounds."""
+    draft_model: str = ""
+    """Digest of the model whose states `StepSignal.hidden` brings; empty where they are the target's, or of several
+    models, or there are none."""
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,23 @@ class StringMatch:
         self._cache = DraftCache(model)
         self._rows: dict[int, _Row] = {}
         self._spec = DrafterSpec(
-            name=name, needs=frozenset({"text"}), max_nodes=max_depth, max_depth=max_depth, law="match", stepwise=True
+            name=name,
+            needs=frozenset({"text"}),
+            max_nodes=max_depth,
+            max_depth=max_depth,
+            law="match",
+            stepwise=True,
+            draft_model=model.info.digest,
         )
 
     @property
     def spec(self) -> DrafterSpec:
         return self._spec
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted, for records."""
+        return {"draft_model": self.model.info.digest}
 
     def bind(self, binding: Binding) -> None:
         target, controls = controls_between(self.model, self._vocabulary, self._controls, binding)

@@ -59,11 +59,17 @@ class TokenIntersection:
             max_depth=max_depth,
             law=law,
             stepwise=True,
+            draft_model=model.info.digest,
         )
 
     @property
     def spec(self) -> DrafterSpec:
         return self._spec
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted, for records."""
+        return {"draft_model": self.model.info.digest}
 
     @property
     def shared(self) -> VocabMap:

@@ -8,6 +8,7 @@ each of them would have drafted, for a policy that chooses (`Exits`; Zarch et al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from draftproof.drafting.drafters.exit_adapter import ExitAdapter
 from draftproof.drafting.drafters.exit_chain import draft_through_layers, layered
 from draftproof.drafting.drafters.exit_head import ExitHead
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
+from draftproof.drafting.drafters.weights_digest import weights_digest
 from draftproof.drafting.exits import Exits
 from draftproof.drafting.model import LayeredModel
 from draftproof.errors import UsageError
@@ -81,6 +83,13 @@ class EarlyExit:
     @property
     def spec(self) -> DrafterSpec:
         return self._spec
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted beside the target itself, for records."""
+        return {
+            f"adapter.{layer}": weights_digest(adapter, adapter.trimmed) for layer, adapter in self._adapters.items()
+        }
 
     def bind(self, binding: Binding) -> None:
         self._model: LayeredModel = layered(binding, self._exits.candidates, self._spec.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from draftproof.drafting.drafters.head_products import HeadProducts
 from draftproof.drafting.drafters.head_tree import TreeShape, best_shape, worth_expanding
 from draftproof.drafting.drafters.token_tree import TokenTree, pack_trees
 from draftproof.drafting.drafters.vocab_trim import normalised
+from draftproof.drafting.drafters.weights_digest import weights_digest
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.sampling import Sampling
 from draftproof.errors import UsageError
@@ -99,6 +101,11 @@ class HeadsDrafter:
     @property
     def spec(self) -> DrafterSpec:
         return self._spec
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted, for records."""
+        return {"heads": weights_digest(self._heads, self._heads.trimmed)}
 
     def bind(self, binding: Binding) -> None:
         info, config, record = binding.model.info, self._heads.config, self._record

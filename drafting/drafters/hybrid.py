@@ -90,6 +90,7 @@ class Hybrid:
                 f"hybrid: drafters of the laws {', '.join(sorted(laws))} cannot be arbitrated: a round has one law.",
                 remedy="Use mode='merge', or give the drafters one law.",
             )
+        models = {spec.draft_model for spec in specs if spec.stepwise}
         exits = [spec.exits for spec in specs if spec.exits is not None]
         return DrafterSpec(
             name=f"hybrid({'+'.join(self._names)})",
@@ -98,6 +99,7 @@ class Hybrid:
             max_nodes=max_nodes if self._mode == "merge" else max(spec.max_nodes for spec in specs),
             max_depth=max(spec.max_depth for spec in specs),
             law=next(iter(laws), "match") if self._mode == "arbitrate" else "match",
+            draft_model=next(iter(models)) if len(models) == 1 else "",
             stepwise=any(spec.stepwise for spec in specs),
             exits=exits[0] if len(exits) == 1 else None,
         )
@@ -105,6 +107,15 @@ class Hybrid:
     @property
     def spec(self) -> DrafterSpec:
         return self._spec
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted, for records: the children's, by their names."""
+        return {
+            f"{name}.{key}": value
+            for name, child in zip(self._names, self.drafters, strict=True)
+            for key, value in getattr(child, "fingerprint", {}).items()
+        }
 
     def bind(self, binding: Binding) -> None:
         self._vocab_size = binding.model.info.vocab_size

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -21,11 +22,14 @@ from draftproof.drafting.drafters.chain_draws import ChainDraws
 from draftproof.drafting.drafters.exit_chain import draft_through_layers, layered
 from draftproof.drafting.drafters.exit_head import ExitHead
 from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter
+from draftproof.drafting.drafters.weights_digest import weights_digest
 from draftproof.drafting.model import LayeredModel, RowTokens
 from draftproof.errors import UsageError
 
 _CHUNK = 512
 """Positions a pass when lower layers are run over a text again."""
+_ASIDE_ROW = -(2**62) - 1
+"""The row they are run in: an id that no caller uses, and not the one that pass costs are measured in."""
 
 
 @dataclass
@@ -90,6 +94,11 @@ class Kangaroo:
     def spec(self) -> DrafterSpec:
         return self._spec
 
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted, for records."""
+        return {"adapter": weights_digest(self._adapter, self._adapter.trimmed)}
+
     def bind(self, binding: Binding) -> None:
         self._model: LayeredModel = layered(binding, (self._layer,), self._spec.name)
         self._adapter.check_target(binding.model.info)
@@ -126,9 +135,9 @@ class Kangaroo:
         drafting = [min(each) > 0 for each in zip(limits, request.budget, strict=True)]
         if not any(drafting):
             return empty_draft(len(request.rows))
-        for row, state, drafts in zip(request.rows, states, drafting, strict=True):
+        for state, drafts in zip(states, drafting, strict=True):
             if drafts:
-                self._catch_up(row, state)
+                self._catch_up(state)
         texts = [state.text for state in states]
         request = replace(request, go_on=self._sure(request.go_on))
         draws = ChainDraws(
@@ -164,21 +173,20 @@ class Kangaroo:
         return self._head(self._adapter.output(newest, torch.cat(mixed)))
 
     @torch.no_grad()
-    def _catch_up(self, row: int, state: _Row) -> None:
+    def _catch_up(self, state: _Row) -> None:
         """Where tokens were forced, no states came: the lower layers run over the text again, in a row of their own."""
         settled = state.text[:-1]
         if state.length == len(settled):
             return
-        aside = -1 - row
-        self._model.add_row(aside)
+        self._model.add_row(_ASIDE_ROW)
         try:
             for begin in range(0, len(settled), _CHUNK):
                 piece = torch.tensor(settled[begin : begin + _CHUNK], dtype=torch.int64)
-                result = self._model.run_layers([RowTokens(aside, piece, start=begin)], 0, self._layer)
+                result = self._model.run_layers([RowTokens(_ASIDE_ROW, piece, start=begin)], 0, self._layer)
                 new = result.hidden[self._layer][max(0, state.length - begin) :]
                 self._learn(state, new)
         finally:
-            self._model.drop_row(aside)
+            self._model.drop_row(_ASIDE_ROW)
 
     @torch.no_grad()
     def _learn(self, row: _Row, states: Tensor | None) -> None:

@@ -70,11 +70,17 @@ class SmallLM:
             max_depth=max_depth,
             law="match" if law == "match" else "reject" if width == 1 else several,
             stepwise=True,
+            draft_model=model.info.digest,
         )
 
     @property
     def spec(self) -> DrafterSpec:
         return self._spec
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What drafted, for records."""
+        return {"draft_model": self.model.info.digest}
 
     def bind(self, binding: Binding) -> None:
         if binding.model is self.model:

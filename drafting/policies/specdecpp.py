@@ -29,7 +29,8 @@ class SpecDecPP(Fixed):
         draft_length: int = 20,
         least: int = 2,
     ) -> None:
-        """`head`: a trained head, or the folder that `draftproof train acceptance-head` wrote it to."""
+        """`head`: a trained head, or the folder that `draftproof train acceptance-head` wrote it to; one from a folder
+        is only used with the draft model that it was trained for."""
         super().__init__(draft_length)
         if head is None:
             raise UsageError(
@@ -41,7 +42,13 @@ class SpecDecPP(Fixed):
             raise UsageError(f"threshold is {threshold}, it must be a probability.")
         if not 1 <= least <= max(1, draft_length):
             raise UsageError(f"least is {least}, it must be 1 … {draft_length}, the draft length.")
-        self.head = load_acceptance_head(Path(head))[0] if isinstance(head, str | Path) else head
+        self._draft_model: str | None = None
+        """Digest of the draft model that the head was trained for; None where it is not known."""
+        if isinstance(head, str | Path):
+            self.head, record = load_acceptance_head(Path(head))
+            self._draft_model = str(record["draft_digest"])
+        else:
+            self.head = head
         self.threshold = threshold
         self.least = least
         self._survival: dict[int, float] = {}
@@ -55,6 +62,19 @@ class SpecDecPP(Fixed):
                 f"{drafter.name!r} does not draft that way.",
                 remedy="Use it with the drafter 'small-lm', or choose the policy 'cost'.",
             )
+        if self._draft_model is None or drafter.draft_model == self._draft_model:
+            return
+        if not drafter.draft_model:
+            raise UsageError(
+                f"The acceptance head was trained for one draft model ({self._draft_model[:19]}), and the states of "
+                f"the drafter {drafter.name!r} are not those of one draft model.",
+                remedy="Use it with the drafter 'small-lm', or choose the policy 'confidence'.",
+            )
+        raise UsageError(
+            f"The acceptance head was trained for another draft model ({self._draft_model[:19]}), not for the one of "
+            f"the drafter {drafter.name!r} ({drafter.draft_model[:19]}).",
+            remedy="Train one for this draft model with draftproof train acceptance-head.",
+        )
 
     def go_on(self, signal: StepSignal) -> bool:
         if signal.hidden is None:

@@ -12,11 +12,12 @@ from transformers import PreTrainedModel
 from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.drafter import Binding, DraftRequest, StepSignal
 from draftproof.drafting.drafters.adapter_files import AdapterTarget
-from draftproof.drafting.drafters.kangaroo import Kangaroo
+from draftproof.drafting.drafters.kangaroo import _ASIDE_ROW, Kangaroo
 from draftproof.drafting.drafters.kangaroo_adapter import KangarooAdapter, KangarooConfig
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
 from draftproof.drafting.keyed_rng import KeyedRng
 from draftproof.drafting.model import CachedModel, RowTokens, Wanted
+from draftproof.drafting.pass_costs import _PROBE_ROW
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.session import Session
 from draftproof.errors import UsageError
@@ -104,6 +105,26 @@ def test_its_cache_gives_what_the_whole_text_gives(target: TransformersModel) ->
     assert drafter.propose(request(3)).tokens[0].tolist() != expected_chain(target, adapter, without.text, 3), (
         "what is in the cache counts"
     )
+
+
+@pytest.mark.parametrize("taken", [-1, _PROBE_ROW])
+def test_catching_up_leaves_rows_of_others_alone(target: TransformersModel, taken: int) -> None:
+    """The text is read again in a row of its own, whose id nobody else has."""
+    adapter = adapter_for(target)
+    drafter = Kangaroo(adapter, eta=0.0, law="match")
+    session = opened(target, drafter)
+    target.add_row(taken)
+    target.forward([RowTokens(taken, torch.tensor([5, 6]))])
+    target.commit(taken, [0, 1])
+    session.force(0, [7, 7, 61, 4])
+    assert drafter.propose(request(3)).tokens[0].tolist() == expected_chain(target, adapter, session.rows[0].tokens, 3)
+    assert target.length(taken) == 2
+    target.add_row(_ASIDE_ROW)
+    session.force(0, [9, 9])
+    with pytest.raises(ValueError, match=str(_ASIDE_ROW)):
+        drafter.propose(request(3))
+    for row in (taken, _ASIDE_ROW):
+        target.drop_row(row)
 
 
 def test_a_wholly_accepted_draft_leaves_no_gap(target: TransformersModel) -> None:

@@ -116,6 +116,20 @@ def test_drafters_without_states_are_refused() -> None:
         policy.go_on(signal(1, torch.ones(9)))
 
 
+def test_a_head_of_another_draft_model_is_refused(tmp_path: Path, tiny_draft_llama: PreTrainedModel) -> None:
+    model = TransformersModel(tiny_draft_llama)
+    for folder, digest in (("own", model.info.digest), ("other", "sha256:" + "0" * 64)):
+        save_acceptance_head(
+            tmp_path / folder, constant_head(0.8, width=64), draft_digest=digest, target_digest="b", figures={}
+        )
+    drafter = SmallLM(model)
+    create_policy("specdec++", head=str(tmp_path / "own")).bind(None, drafter.spec)
+    with pytest.raises(UsageError, match=r"trained for another draft model \(sha256:000"):
+        create_policy("specdec++", head=str(tmp_path / "other")).bind(None, drafter.spec)
+    with pytest.raises(UsageError, match="'some' are not those of one draft model"):
+        create_policy("specdec++", head=str(tmp_path / "own")).bind(None, STEPWISE)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_text_is_the_same_and_drafts_are_shorter_when_the_head_doubts(
     temperature: float, tiny_llama: PreTrainedModel, tiny_draft_llama: PreTrainedModel
