@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from draftproof.drafting.decoder import SpeculativeDecoder
 from draftproof.drafting.drafters.catalogue import LISTINGS as DRAFTERS
-from draftproof.drafting.policies.catalogue import POLICIES
+from draftproof.drafting.part_arguments import Listing
+from draftproof.drafting.policies.catalogue import LISTINGS as POLICIES
 from draftproof.drafting.rules.catalogue import LISTINGS as RULES
 
 PAGE = Path(__file__).resolve().parent / "reference" / "engine.md"
@@ -23,21 +22,7 @@ told in [the token-level engine](../explanation/engine.md), and how they are use
 [generate text sooner](../how-to/speculative-decoding.md).
 
 A part is asked for as `NAME[:key=value,…]`, on the command line and in Python, or is an object of one's own. Arguments
-without a default must be given.
-"""
-
-BEHIND = {
-    "suffix": "suffix:Suffix",
-    "trigram": "trigram:Trigram",
-    "small-lm": "small_lm:SmallLM",
-    "token-intersection": "cross_vocab_tokens:TokenIntersection",
-    "string-match": "cross_vocab_text:StringMatch",
-    "early-exit": "early_exit:EarlyExit",
-    "kangaroo": "kangaroo:Kangaroo",
-    "medusa": "heads:HeadsDrafter",
-    "hydra": "heads:HeadsDrafter",
-}
-"""Classes whose further settings a function of the catalogue hands on."""
+without a default must be given."""
 
 
 def main() -> int:
@@ -52,54 +37,20 @@ def main() -> int:
 
 
 def sections() -> Iterator[str]:
-    yield "## Drafters\n"
-    yield from table([(each.name, arguments_of_drafter(each), each.summary) for each in DRAFTERS])
-    yield "\n## Rules\n"
-    yield from table([(each.name, plain_arguments(each.make), each.summary) for each in RULES])
-    yield "\n## Length policies\n"
-    policies = [(name, plain_arguments(loaded(path)), summary) for name, (path, summary) in POLICIES.items()]
-    yield from table(policies)
+    for title, listings in (("Drafters", DRAFTERS), ("Rules", RULES), ("Length policies", POLICIES)):
+        yield f"\n## {title}\n"
+        yield from table(listings)
     for method in (SpeculativeDecoder, SpeculativeDecoder.generate, SpeculativeDecoder.stream):
         yield f"\n## {method.__qualname__}\n"
         yield f"```text\n{inspect.cleandoc(method.__doc__ or '')}\n```"
 
 
-def table(rows: list[tuple[str, str, str]]) -> Iterator[str]:
+def table(listings: Sequence[Listing]) -> Iterator[str]:
     yield "| name | arguments | what it does |"
     yield "| --- | --- | --- |"
-    for name, arguments, summary in rows:
-        yield f"| `{name}` | {arguments or 'none'} | {summary} |"
-
-
-def arguments_of_drafter(listing: Any) -> str:
-    make = loaded(listing.make) if isinstance(listing.make, str) else listing.make
-    own = list(named(make))
-    if listing.name in BEHIND:
-        taken = {name for name, _ in own}
-        behind = loaded(f"draftproof.drafting.drafters.{BEHIND[listing.name]}")
-        own += [(name, text) for name, text in named(behind) if name not in taken]
-    return ", ".join(text for _, text in own)
-
-
-def plain_arguments(make: Callable[..., Any]) -> str:
-    return ", ".join(text for _, text in named(make))
-
-
-def named(make: Callable[..., Any]) -> Iterator[tuple[str, str]]:
-    """Arguments that can be written as text: those whose defaults are plain values, or that a function demands."""
-    for name, parameter in inspect.signature(make).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD or name in ("name", "vocabulary"):
-            continue
-        if parameter.default is parameter.empty:
-            if not inspect.isclass(make):
-                yield name, f"`{name}`"
-        elif isinstance(parameter.default, bool | int | float | str | None):
-            yield name, f"`{name}={parameter.default}`"
-
-
-def loaded(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    for each in listings:
+        arguments = ", ".join(f"`{argument}`" for argument in each.arguments if argument.in_text)
+        yield f"| `{each.name}` | {arguments or 'none'} | {each.summary} |"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ def parse_named(text: str) -> tuple[str, dict[str, Any]]:
         key, separator, value = pair.partition("=")
         if not separator or not key:
             raise UsageError(f"{pair!r} in {text!r} is not key=value.")
+        if key in arguments:
+            raise UsageError(f"{key} is given twice in {text!r}.")
         try:
             arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # a number of thousands of digits is no JSON to Python
             arguments[key] = value
     return name, arguments

@@ -6,29 +6,17 @@ are named by where they lie. Nothing is imported before a drafter is made.
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from draftproof.errors import UnknownNameError, UsageError
+from draftproof.drafting.part_arguments import Listing, make_part
+from draftproof.errors import UsageError
 
 if TYPE_CHECKING:
     from draftproof.drafting.drafter import Drafter
 
 _HERE = "draftproof.drafting.drafters"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A drafter that can be asked for by name."""
-
-    name: str
-    summary: str
-    make: str | Callable[..., Drafter | None]
-    """What makes it: the path of a class whose arguments are plain values, or a function."""
 
 
 def _suffix(history: str | None = None, **settings: Any) -> Drafter:
@@ -74,16 +62,39 @@ def _through_text(model: str, backend: Literal["auto", "lean", "transformers"] =
     return StringMatch(loaded.model, loaded.vocabulary, **settings)
 
 
-def _early_exit(exit_layer: int | None = None, adapter: str | None = None, **settings: Any) -> Drafter:
-    """`adapter`: a folder with a trained exit adapter, which knows its layer."""
+def _early_exit(
+    exit_layer: int | None = None,
+    adapter: str | None = None,
+    candidates: str | int | Sequence[int] | None = None,
+    **settings: Any,
+) -> Drafter:
+    """`adapter`: a folder with a trained exit adapter, which knows its layer. `candidates`: exits for the policy `del`,
+    joined by +, as in 6+10+14."""
     from draftproof.drafting.drafters.early_exit import EarlyExit
     from draftproof.drafting.drafters.exit_adapter import ExitAdapter
 
     adapters = () if adapter is None else (ExitAdapter.load(Path(adapter)),)
     layer = exit_layer if exit_layer is not None or not adapters else adapters[0].config.exit_layer
     if layer is None:
-        raise UsageError("early-exit needs exit_layer, the number of layers that draft, or a trained adapter.")
-    return EarlyExit(layer, adapters=adapters, **settings)
+        raise UsageError(
+            "Drafter 'early-exit' needs exit_layer, how many of the target's layers draft, or a trained adapter.",
+            remedy="Give it as in early-exit:exit_layer=10, or early-exit:adapter=FOLDER.",
+        )
+    return EarlyExit(layer, adapters=adapters, candidates=_layers(candidates), **settings)
+
+
+def _layers(candidates: str | int | Sequence[int] | None) -> tuple[int, ...]:
+    if candidates is None or isinstance(candidates, int):
+        return () if candidates is None else (candidates,)
+    if not isinstance(candidates, str):
+        return tuple(candidates)
+    words = candidates.split("+")
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise UsageError(
+            f"Drafter 'early-exit': candidates is {candidates!r}, and numbers of layers joined by + are expected.",
+            remedy="Write it as in early-exit:exit_layer=10,candidates=6+10+14.",
+        )
+    return tuple(map(int, words))
 
 
 def _kangaroo(adapter: str, **settings: Any) -> Drafter:
@@ -130,10 +141,15 @@ def _hybrid(
         else:
             raise UsageError(f"Drafter 'hybrid': {setting} is for a drafter that is not among {', '.join(names)}.")
     made = [create_drafter(name, **of[name]) for name in names]
-    wrong = set(own) - {"max_nodes"}
-    if wrong:
-        raise UsageError(f"Drafter 'hybrid' takes no argument {sorted(wrong)[0]!r}.", remedy="It takes max_nodes.")
     return Hybrid([child for child in made if child is not None], mode=mode, **own)
+
+
+def _model(name: str) -> dict[str, str]:
+    return {"model": f"Name a folder, .gguf file, hub id or fetched model, as in {name}:model=FOLDER."}
+
+
+def _trained(kind: str) -> dict[str, str]:
+    return {"heads": f"Train them with draftproof train heads and name their folder, as in {kind}:heads=FOLDER."}
 
 
 LISTINGS = (
@@ -142,40 +158,84 @@ LISTINGS = (
         "prompt-lookup", "Copies what followed the newest tokens earlier on.", f"{_HERE}.prompt_lookup:PromptLookup"
     ),
     Listing("ngram", "N-gram frequencies of the text, looked up token by token (ANPD).", f"{_HERE}.ngram:NGram"),
-    Listing("trigram", "A corpus's trigrams, nudged by the text, as a tree (ADED).", _trigram),
-    Listing("suffix", "Matches of any length in the text and in earlier outputs, mixed into a tree.", _suffix),
+    Listing(
+        "trigram",
+        "A corpus's trigrams, nudged by the text, as a tree (ADED).",
+        _trigram,
+        behind=f"{_HERE}.trigram:Trigram",
+    ),
+    Listing(
+        "suffix",
+        "Matches of any length in the text and in earlier outputs, mixed into a tree.",
+        _suffix,
+        behind=f"{_HERE}.suffix:Suffix",
+    ),
     Listing("input-copy", "Walks through the prompt, for outputs that repeat it.", f"{_HERE}.input_copy:InputCopy"),
-    Listing("small-lm", "A small draft model of the same vocabulary.", _small_lm),
-    Listing("token-intersection", "A draft model of another vocabulary: tokens that both have (TLI).", _tokens_of_both),
-    Listing("string-match", "A draft model of another vocabulary: through text.", _through_text),
-    Listing("early-exit", "The target's lower layers, read by its head or a trained adapter.", _early_exit),
-    Listing("kangaroo", "The target's lower layers and a trained attention adapter.", _kangaroo),
-    Listing("medusa", "Trained heads that predict several tokens ahead.", _heads("medusa")),
-    Listing("hydra", "Trained heads, each given the token before it.", _heads("hydra")),
-    Listing("hybrid", "Several drafters: merged into one tree, or the most promising each round.", _hybrid),
+    Listing(
+        "small-lm",
+        "A small draft model of the same vocabulary.",
+        _small_lm,
+        behind=f"{_HERE}.small_lm:SmallLM",
+        remedies=_model("small-lm"),
+    ),
+    Listing(
+        "token-intersection",
+        "A draft model of another vocabulary: tokens that both have (TLI).",
+        _tokens_of_both,
+        behind=f"{_HERE}.cross_vocab_tokens:TokenIntersection",
+        remedies=_model("token-intersection"),
+    ),
+    Listing(
+        "string-match",
+        "A draft model of another vocabulary: through text.",
+        _through_text,
+        behind=f"{_HERE}.cross_vocab_text:StringMatch",
+        remedies=_model("string-match"),
+    ),
+    Listing(
+        "early-exit",
+        "The target's lower layers, read by its head or a trained adapter.",
+        _early_exit,
+        behind=f"{_HERE}.early_exit:EarlyExit",
+    ),
+    Listing(
+        "kangaroo",
+        "The target's lower layers and a trained attention adapter.",
+        _kangaroo,
+        behind=f"{_HERE}.kangaroo:Kangaroo",
+        remedies={
+            "adapter": "Train one in Python with train_kangaroo of draftproof.drafting.training.kangaroo and name its "
+            "folder, as in kangaroo:adapter=FOLDER."
+        },
+    ),
+    Listing(
+        "medusa",
+        "Trained heads that predict several tokens ahead.",
+        _heads("medusa"),
+        behind=f"{_HERE}.heads:HeadsDrafter",
+        remedies=_trained("medusa"),
+    ),
+    Listing(
+        "hydra",
+        "Trained heads, each given the token before it.",
+        _heads("hydra"),
+        behind=f"{_HERE}.heads:HeadsDrafter",
+        remedies=_trained("hydra"),
+    ),
+    Listing(
+        "hybrid",
+        "Several drafters: merged into one tree, or the most promising each round.",
+        _hybrid,
+        behind=f"{_HERE}.hybrid:Hybrid",
+        nested=True,
+    ),
 )
 
 
-def create_drafter(name: str, **arguments: Any) -> Drafter | None:
+def create_drafter(name: str, /, **arguments: Any) -> Drafter | None:
     """The drafter called `name`, or None for `none`.
 
     Raises UnknownNameError, and UsageError for arguments that it does not take.
     """
-    listing = next((each for each in LISTINGS if each.name == name), None)
-    if listing is None:
-        raise UnknownNameError(
-            f"There is no drafter {name!r}.", remedy=f"There are: {', '.join(each.name for each in LISTINGS)}."
-        )
-    make = _attribute(listing.make) if isinstance(listing.make, str) else listing.make
-    try:
-        inspect.signature(make).bind(**arguments)
-        made: Drafter | None = make(**arguments)
-    except TypeError as error:
-        takes = ", ".join(inspect.signature(make).parameters) or "none"
-        raise UsageError(f"Drafter {name!r}: {error}.", remedy=f"Its arguments: {takes}.") from error
+    made: Drafter | None = make_part("drafter", LISTINGS, name, arguments)
     return made
-
-
-def _attribute(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -69,7 +69,7 @@ class DEL:
         if drafter.exits is None:
             raise UsageError(
                 f"The policy 'del' chooses among exits of the target, and the drafter {drafter.name!r} offers none.",
-                remedy="Use it with EarlyExit and its `candidates`.",
+                remedy="Name exits that it may choose from: --drafter early-exit:exit_layer=10,candidates=6+10+14.",
             )
         self._costs = costs
         self._exits: Exits = drafter.exits

@@ -58,7 +58,12 @@ def generate(
     repetition_penalty: Annotated[
         float, typer.Option("--repetition-penalty", help="Above 1 makes tokens that occurred less likely.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling. Text is the same whatever drafts under --rule match; see above.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", min=0, help="Of sampling. Text is the same whatever drafts under --rule match; see above."
+        ),
+    ] = 0,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; may be repeated.")
     ] = None,
@@ -106,16 +111,12 @@ def _list_parts(wanted: bool) -> None:
     if not wanted:
         return
     from draftproof.drafting.drafters.catalogue import LISTINGS as DRAFTERS
-    from draftproof.drafting.policies.catalogue import POLICIES
+    from draftproof.drafting.policies.catalogue import LISTINGS as POLICIES
     from draftproof.drafting.rules.catalogue import LISTINGS as RULES
 
-    for kind, listed in (
-        ("drafter", [(each.name, each.summary) for each in DRAFTERS]),
-        ("rule", [(each.name, each.summary) for each in RULES]),
-        ("policy", [(name, summary) for name, (_, summary) in POLICIES.items()]),
-    ):
-        for name, summary in listed:
-            print(f"{kind:8} {name:20} {summary}")
+    for kind, listings in (("drafter", DRAFTERS), ("rule", RULES), ("policy", POLICIES)):
+        for each in listings:
+            print(f"{kind:8} {each.name:20} {each.summary}")
     raise typer.Exit
 
 

@@ -77,6 +77,50 @@ def test_a_hybrid_is_named_by_its_parts_with_settings_for_each() -> None:
         create_drafter("hybrid", depth=4)
 
 
+@pytest.mark.parametrize("name", [each.name for each in LISTINGS if each.remedies])
+def test_what_must_be_given_is_named_with_where_it_comes_from(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"Drafter '{name}' needs (model|heads|adapter).*{name}:\w+=FOLDER"):
+        create_drafter(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        pytest.param("suffix", {"max_nodes": "many"}, "max_nodes is many, and a whole number is expected", id="text"),
+        pytest.param("suffix", {"max_nodes": True}, "max_nodes is true, and a whole number", id="bool-is-no-int"),
+        pytest.param("suffix", {"learn": 1}, "learn is 1, and true or false is expected", id="int-is-no-bool"),
+        pytest.param("suffix", {"min_probability": float("nan")}, "min_probability is nan, and a number", id="nan"),
+        pytest.param("suffix", {"history": 7}, "history is 7, and text is expected", id="number-for-text"),
+        pytest.param("hydra", {"heads": "h", "tree": "oak"}, "tree is oak, and dynamic or static", id="one-of-two"),
+        pytest.param("small-lm", {"model": "m", "name": "x"}, "takes no argument 'name'", id="filled-in"),
+        pytest.param("small-lm", {"model": "m", "vocabulary": "x"}, "no argument 'vocabulary'", id="filled-in-too"),
+        pytest.param("hydra", {"heads": "h", "record": 3}, "no argument 'record'", id="made-from-another"),
+        pytest.param("kangaroo", {"adapter": "a", "etta": 0.5}, "no argument 'etta'.*eta=0.6", id="handed-on"),
+        pytest.param("none", {"max_nodes": 3}, "takes no argument 'max_nodes'. It takes no arguments", id="none"),
+        pytest.param("early-exit", {"exit_layer": 2, "candidates": "1+x"}, r"10,candidates=6\+10", id="exits"),
+    ],
+)
+def test_wrong_arguments_are_told_in_words_of_the_part(name: str, given: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        create_drafter(name, **given)
+    assert not any(word in str(caught.value) for word in ("__init__", "keyword", "positional", "NoneType"))
+
+
+def test_whole_numbers_are_numbers_and_null_is_none() -> None:
+    assert create_drafter("suffix", min_probability=1, history=None) is not None
+    assert create_drafter("input-copy", span=(0, 4)) is not None
+
+
+@pytest.mark.parametrize("candidates", ["1+3+2", (1, 2, 3)])
+def test_exits_to_choose_from_are_written_with_plus_signs(candidates: object) -> None:
+    drafter = create_drafter("early-exit", exit_layer=2, candidates=candidates)
+    assert drafter is not None
+    assert drafter.spec.exits is not None
+    assert drafter.spec.exits.candidates == (1, 2, 3)
+    with pytest.raises(UsageError, match="not among the candidates"):
+        create_drafter("early-exit", exit_layer=2, candidates=4)
+
+
 def test_a_listing_says_what_it_is_in_a_line_and_its_function_what_it_takes() -> None:
     for listing in LISTINGS:
         assert listing.summary.endswith(".")

@@ -291,7 +291,7 @@ def test_every_rule_has_its_name_and_says_what_it_verifies():
 def test_unknown_names_and_arguments_say_what_there_is():
     with pytest.raises(UnknownNameError, match="There are: auto, greedy, match"):
         create_rule("nucleus")
-    with pytest.raises(UsageError, match="Its arguments: epsilon, delta"):
+    with pytest.raises(UsageError, match=r"Its arguments: epsilon=0\.09, delta=0\.3"):
         create_rule("typical", floor=1)
     with pytest.raises(UsageError, match="epsilon is 0"):
         create_rule("typical", epsilon=0)
