@@ -176,6 +176,9 @@ def train_acceptance_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         head = AcceptanceHead(examples.states.shape[1], n_layers=training.n_layers, shared=training.shared)
+    with torch.no_grad():  # it begins as the constant that it must beat, so that little text is enough to do so
+        head.score.weight.zero_()
+        head.score.bias.copy_(_constant(examples.accepted[:cut], training.rejection_weight))
     each_epoch = -(-cut // training.batch)
     optimisation = Optimisation(
         dict(head.named_parameters()),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from draftproof.cli.options import Json
+from draftproof.cli.screen import say
 from draftproof.cli.train_options import (
     Backend,
     Batch,
@@ -46,6 +47,12 @@ better drafter is accepted more often, and that is all.
     draftproof train heads --target smollm2-135m --out heads/
 
 Every stage is kept in the folder `--out`. A run that was stopped goes on where it stood: give the same command."""
+
+USELESS = (
+    "On held-out text the head is no better than always saying the same, so that specdec++ would stop no better than a "
+    "fixed draft length. Train it on more text (--tokens), or use the policy confidence, which needs no training."
+)
+"""What is said of an acceptance head that learnt nothing."""
 
 app = typer.Typer(no_args_is_help=True, help=HELP, rich_markup_mode="markdown")
 
@@ -341,13 +348,18 @@ def acceptance_head(
         target_digest=loaded.model.info.digest,
         figures=figures,
     )
-    figures = figures | {"seconds": time.monotonic() - started}
+    better = figures["held_out_loss"] < figures["held_out_loss_of_a_constant"]
+    warning = None if better else USELESS
+    seconds = time.monotonic() - started
     if json_output:
-        print(json.dumps(figures | {"folder": str(out)}))
+        told = {"seconds": seconds, "folder": str(out), "better_than_a_constant": better, "warning": warning}
+        print(json.dumps(figures | told))
         return
     print(f"acceptance head in {out}, from {figures['examples']:,.0f} drafted tokens")
     print(
         f"held-out loss {figures['held_out_loss']:.3f}; the best constant has "
         f"{figures['held_out_loss_of_a_constant']:.3f}"
     )
-    print(f"took {duration(figures['seconds'])}")
+    print(f"took {duration(seconds)}")
+    if warning:
+        say(f"Warning: {warning}")

@@ -16,6 +16,7 @@ from draftproof.drafting.drafters.small_lm import SmallLM
 from draftproof.drafting.models.load import load_model
 from draftproof.drafting.policies.catalogue import create_policy
 from draftproof.drafting.sampling import Sampling
+from draftproof.drafting.training.acceptance_head import load_acceptance_head
 from draftproof.errors import InputError, ModelError, UsageError
 from tests.drafting.training.conftest import decode
 
@@ -122,11 +123,39 @@ def test_a_draft_model_and_its_acceptance_head_work_together(
     figures = asked(capsys, "acceptance-head", *shared, "--out", head, "--draft", draft)
     assert (data / "text.jsonl").stat().st_mtime_ns == before
     assert figures["examples"] > 400
+    assert figures["better_than_a_constant"] == (figures["warning"] is None)
+    _, record = load_acceptance_head(head)
+    assert record["draft_digest"] == load_model(draft).model.info.digest
+    assert record["target_digest"] == load_model(model_folder).model.info.digest
     target, small = load_model(model_folder), load_model(draft)
     policy = create_policy("specdec++", head=str(head))
     text = [tuple(target.vocabulary.encode("Say qz"))]
     plain = decode(target.model, None, text, [Sampling()], new=20)
     assert decode(target.model, SmallLM(small.model), text, [Sampling()], new=20, policy=policy)[0][0] == plain[0][0]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "epochs", "useless"), [pytest.param(600, 60, True, id="overfit"), pytest.param(9000, 6, False, id="fit")]
+)
+def test_an_acceptance_head_that_is_no_better_than_a_constant_comes_with_a_warning(
+    tokens: int,
+    epochs: int,
+    useless: bool,
+    model_folder: Path,
+    prompts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    draft = tmp_path / "draft"
+    shared = ["--target", model_folder, "--text", prompts, "--data", tmp_path / "data", *SHORT, "--tokens", tokens]
+    asked(capsys, "draft", *shared, "--out", draft, "--layers", "1", "--hidden", "64", "--epochs", "1")
+    command = ["acceptance-head", *shared, "--out", tmp_path / "head", "--draft", draft, "--epochs", epochs]
+    figures = asked(capsys, *command)
+    assert (figures["held_out_loss"] >= figures["held_out_loss_of_a_constant"]) is useless
+    assert figures["better_than_a_constant"] is not useless
+    assert ("no better than always saying the same" in (figures["warning"] or "")) is useless
+    run(*command)
+    assert ("Warning: On held-out text" in capsys.readouterr().err) is useless
 
 
 def test_what_is_wrong_is_named(model_folder: Path, prompts: Path, tmp_path: Path) -> None:
