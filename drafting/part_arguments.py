@@ -44,7 +44,7 @@ class Listing:
         """Those of what makes it, then those that it hands on."""
         own = {each.name: each for each in _arguments_of(_loaded(self.make))}
         further = () if self.behind is None else _arguments_of(_loaded(self.behind))
-        given_by_make = {each.name for each in further if each.default is REQUIRED}
+        given_by_make = {each.name for each in further if each.required}
         return (*own.values(), *(each for each in further if each.name not in own and each.name not in given_by_make))
 
 
@@ -58,12 +58,16 @@ class Argument:
     default: Any = REQUIRED
 
     @property
+    def required(self) -> bool:
+        return self.default is REQUIRED
+
+    @property
     def in_text(self) -> bool:
         """Whether a value of it other than null can be written on a command line."""
         return _in_text(self.kind)
 
     def __str__(self) -> str:
-        return self.name if self.default is REQUIRED else f"{self.name}={_value(self.default)}"
+        return self.name if self.required else f"{self.name}={_value(self.default)}"
 
 
 def make_part(kind: str, listings: Sequence[Listing], name: str, arguments: Mapping[str, Any]) -> Any:
@@ -94,7 +98,7 @@ def _check(part: str, listing: Listing, given: Mapping[str, Any]) -> None:
             expected = _described(takes[name].kind)
             raise UsageError(f"{part}: {name} is {_value(value)}, and {expected} is expected.", remedy=remedy)
     for argument in takes.values():
-        if argument.default is REQUIRED and argument.name not in given:
+        if argument.required and argument.name not in given:
             where = listing.remedies.get(argument.name)
             raise UsageError(f"{part} needs {argument.name}.", remedy=remedy if where is None else f"{where} {remedy}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,15 +41,15 @@ class PassCosts:
         return self.pass_ms(tokens) / self.ms[0]
 
 
-def measure_pass_costs(model: CachedModel, *, repeats: int = 3) -> PassCosts:
+def measure_pass_costs(model: CachedModel, *, sizes: Sequence[int] = SIZES, repeats: int = 3) -> PassCosts:
     """The fastest of `repeats` passes at each size that fits the context, made cheapest-first and never falling.
 
     The fastest, because whatever else the machine does only ever adds; never falling, because a larger pass that
-    seems cheaper is noise.
+    seems cheaper is noise. `sizes`: ascending from 1.
     """
     room = model.info.context_length - 1
     context = min(CONTEXT, room // 2)
-    sizes = tuple(size for size in SIZES if context + size <= room) or (1,)
+    sizes = tuple(size for size in sizes if context + size <= room) or (1,)
     model.add_row(_PROBE_ROW)
     try:
         if context:

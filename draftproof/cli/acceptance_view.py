@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from draftproof.cli.screen import out, visible
+from draftproof.cli.screen import err, out, visible
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from draftproof.drafting.generation import Chunk
     from draftproof.drafting.vocabulary import Vocabulary
 
@@ -46,3 +48,45 @@ class AcceptanceView:
             return chunk.text, ""
         own = self._vocabulary.decode(chunk.tokens[-1:])
         return (chunk.text.removesuffix(own), own) if chunk.text.endswith(own) else (chunk.text, "")
+
+
+class GenerationStatus:
+    """A line on standard error, where that is a terminal, while nothing can be seen yet: it goes with the first text.
+
+    Where the text goes elsewhere, it stays and says how many tokens there are and how many each pass gave.
+    """
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._tokens = self._passes = self._emitted = 0
+        if sys.stderr.isatty():
+            self._status = err().status("", refresh_per_second=4)  # seldom: passes are being measured
+
+    def __enter__(self) -> GenerationStatus:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def show(self, text: str) -> None:
+        if self._status is not None:
+            self._status.update(Text(visible(text)))
+
+    def count(self, chunk: Chunk, *, printed: bool) -> None:
+        """Note a chunk; `printed`: whether its text is about to be printed, over this line on a terminal."""
+        if printed and sys.stdout.isatty():
+            self._stop()
+            return
+        self._tokens += len(chunk.tokens)
+        if chunk.record is not None:
+            self._passes += 1
+            self._emitted += chunk.record.emitted
+        if self._passes:
+            self.show(f"{self._tokens} tokens, {self._emitted / self._passes:.2f} a pass")
+
+    def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from draftproof.cli.options import Json, Store, store_url
-from draftproof.errors import MissingExtraError, UsageError
+from draftproof.cli.options import Json, Store, store_arguments, store_url
+from draftproof.errors import ExitStatus, InputError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from draftproof.drafting.decoder import Prompt, SpeculativeDecoder
+    from draftproof.cli.acceptance_view import GenerationStatus
+    from draftproof.cli.generation_log import GenerationLog
+    from draftproof.drafting.decoder import SpeculativeDecoder
     from draftproof.drafting.generation import Generation
+    from draftproof.drafting.prompts import Prompt
     from draftproof.drafting.sampling import Sampling
 
 HELP = """Generate text by speculative decoding: a drafter proposes tokens, the target model verifies them in one pass.
@@ -31,7 +36,10 @@ On a terminal, drafted tokens that were accepted are green. The summary says wha
     draftproof generate "Name three rivers." --drafter none --temperature 0.8 --seed 7
     draftproof generate "2+2?" --target ./my-llama --drafter small-lm:model=./my-draft --json
 
-Every round is stored as a verdict (`token_block`); see them with draftproof verdicts query."""
+Every round is stored as a verdict (`token_block`); see them with draftproof verdicts query.
+
+Exit status: 3 the model cannot be loaded or go on · 6 the store cannot be used · 130/143 stopped; what there was of
+the text is stored, and the same command starts anew."""
 
 
 def generate(
@@ -73,6 +81,21 @@ def generate(
         int | None,
         typer.Option("--logprobs", min=0, metavar="N", help="With --json: log-probabilities of N alternatives."),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="Where the target runs: cpu, cuda, cuda:1, …")
+    ] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="float32|bfloat16|float16",
+            help="Of the target's weights. [default: float32 on the CPU, elsewhere the checkpoint's own]",
+        ),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option("--backend", metavar="auto|lean|transformers", help="What runs the target; see models info."),
+    ] = "auto",
     store: Store = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Store no verdicts.")] = False,
     list_parts: Annotated[
@@ -86,25 +109,58 @@ def generate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _read(prompt)
     if raw and system is not None:
         raise UsageError("--system belongs to a chat, and --raw makes none.")
     if logprobs is not None and not as_json:
         raise UsageError("--logprobs are printed by --json only.")
-    decoder = _decoder(target, drafter, rule, policy)
-    from draftproof.drafting.sampling import Sampling
+    if store is not None and no_store:
+        raise UsageError("--store names a store, and --no-store wants none.", remedy="Give one of them.")
+    _check_texts(text, system, stop or [])
+    from draftproof.cli.acceptance_view import GenerationStatus
 
-    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
-    asked = _prompt(text, system, raw or not getattr(decoder.tokenizer, "chat_template", None))
-    if not no_store:
-        decoder.sink = _Sink(store_url(store), text if system is None else f"{system}\n\n{text}")
-    options = {"max_new_tokens": max_new_tokens, "stop": tuple(stop or ()), "logprobs": logprobs}
-    generation = _run(decoder, asked, sampling, options, quiet=as_json)
-    if as_json:
-        json.dump(_as_json(generation, decoder), sys.stdout, ensure_ascii=False)
-        print()
-    else:
-        _summarise(generation, decoder)
+    with GenerationStatus() as status:
+        status.show(f"Loading {target} …")
+        decoder = _decoder(target, (drafter, rule, policy), (backend, dtype, device), status)
+        from draftproof.drafting.sampling import Sampling
+
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+        asked = _prompt(text, system, raw or not getattr(decoder.tokenizer, "chat_template", None))
+        decoder.session.check_prompt(decoder.encode(asked))  # before a run is begun for it
+        options = {"max_new_tokens": max_new_tokens, "stop": list(stop or ()), "logprobs": logprobs}
+        log = None
+        if not no_store:
+            asked_for = {"target": target, "drafter": drafter, "rule": rule, "policy": policy, "raw": raw, **options}
+            problem = text if system is None else f"{system}\n\n{text}"
+            log = _log(store_url(store), problem, decoder, sampling, asked_for)
+        generation, ended = _run(decoder, asked, sampling, options, log, status, quiet=as_json)
+    _report(generation, decoder, log, ended, store_arguments(store), in_json=as_json)
+    raise typer.Exit(ended)
+
+
+def _read(prompt: str) -> str:
+    if prompt != "-":
+        return prompt
+    raw = sys.stdin.buffer.read()
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Standard input is not UTF-8 text: its byte {error.start} is 0x{raw[error.start]:02x}.",
+            remedy="Convert it first, as in iconv -f latin1 -t utf-8.",
+        ) from error
+
+
+def _check_texts(prompt: str, system: str | None, stop: list[str]) -> None:
+    if not prompt.strip():
+        raise UsageError("The prompt is empty.", remedy="Say something to the model, or name - for standard input.")
+    if not all(stop):
+        raise UsageError("--stop takes a text that is not empty.")
+    for name, text in (("The prompt", prompt), ("--system", system or ""), *(("--stop", text) for text in stop)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # bytes of an argument that were no UTF-8
+            raise UsageError(f"{name} is not UTF-8 text, at character {error.start}.") from error
 
 
 def _list_parts(wanted: bool) -> None:
@@ -114,14 +170,36 @@ def _list_parts(wanted: bool) -> None:
     from draftproof.drafting.policies.catalogue import LISTINGS as POLICIES
     from draftproof.drafting.rules.catalogue import LISTINGS as RULES
 
-    for kind, listings in (("drafter", DRAFTERS), ("rule", RULES), ("policy", POLICIES)):
+    kinds = (("drafter", DRAFTERS), ("rule", RULES), ("policy", POLICIES))
+    if "--json" in sys.argv:  # which is not parsed yet: this option goes first
+        listed = [
+            {
+                "kind": kind,
+                "name": each.name,
+                "summary": each.summary,
+                "arguments": [
+                    {"name": it.name, "required": it.required, "default": None if it.required else it.default}
+                    for it in each.arguments
+                    if it.in_text
+                ],
+            }
+            for kind, listings in kinds
+            for each in listings
+        ]
+        print(json.dumps(listed))
+        raise typer.Exit
+    for kind, listings in kinds:
         for each in listings:
             print(f"{kind:8} {each.name:20} {each.summary}")
     raise typer.Exit
 
 
-def _decoder(target: str, drafter: str, rule: str, policy: str) -> SpeculativeDecoder:
+def _decoder(
+    target: str, parts: tuple[str, str, str], where: tuple[str, str | None, str], status: GenerationStatus
+) -> SpeculativeDecoder:
     try:
+        import torch
+
         from draftproof.drafting.decoder import SpeculativeDecoder
         from draftproof.drafting.models.load import load_model
         from draftproof.drafting.parts import drafter_of, policy_of, rule_of
@@ -131,9 +209,19 @@ def _decoder(target: str, drafter: str, rule: str, policy: str) -> SpeculativeDe
         ) from error
     from draftproof.settings import settings
 
+    backend, dtype, device = where
+    dtypes = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in dtypes:
+        raise UsageError(f"--dtype is {dtype!r}; expected float32, bfloat16 or float16.")
+    drafter, rule, policy = parts
     made = drafter_of(drafter), rule_of(rule), policy_of(policy)  # wrong names are told before a model is loaded
-    loaded = load_model(target, models_folder=settings().cache_dir / "models")
-    return SpeculativeDecoder(loaded, made[0], rule=made[1], policy=made[2])
+    folder = settings().cache_dir / "models"
+    loaded = load_model(target, backend=cast(Any, backend), dtype=dtypes[dtype], device=device, models_folder=folder)
+    if made[0] is not None and made[2].needs_costs:
+        status.show("Measuring passes …")
+    decoder = SpeculativeDecoder(loaded, made[0], rule=made[1], policy=made[2])
+    decoder.configuration |= {"drafter": drafter, "rule": rule, "policy": policy}  # as asked for, not as made
+    return decoder
 
 
 def _prompt(text: str, system: str | None, raw: bool) -> Prompt:
@@ -143,107 +231,91 @@ def _prompt(text: str, system: str | None, raw: bool) -> Prompt:
     return [*messages, {"role": "user", "content": text}]
 
 
+def _log(
+    url: str, problem: str, decoder: SpeculativeDecoder, sampling: Sampling, settings: dict[str, Any]
+) -> GenerationLog:
+    from draftproof.cli.generation_log import GenerationLog
+
+    info = decoder.model.info
+    model = {
+        "model": info.name,
+        "model_digest": info.digest,
+        "backend": info.backend,
+        "device": str(info.device),
+        "dtype": str(info.dtype).removeprefix("torch."),
+    }
+    command = "draftproof " + shlex.join(sys.argv[1:])
+    return GenerationLog(url, problem, command, {**settings, "sampling": asdict(sampling), **model})
+
+
 def _run(
-    decoder: SpeculativeDecoder, prompt: Prompt, sampling: Sampling, options: dict[str, Any], *, quiet: bool
-) -> Generation:
-    if quiet:
-        return decoder.generate([prompt], sampling=sampling, **options)[0]
+    decoder: SpeculativeDecoder,
+    prompt: Prompt,
+    sampling: Sampling,
+    options: dict[str, Any],
+    log: GenerationLog | None,
+    status: GenerationStatus,
+    *,
+    quiet: bool,
+) -> tuple[Generation, ExitStatus]:
+    """The generation, whole or as far as it came before Ctrl-C or SIGTERM, which are heeded between two rounds."""
+    from draftproof.batch.stopping import Stopping, Terminated
     from draftproof.cli.acceptance_view import AcceptanceView
 
-    view = AcceptanceView(decoder.vocabulary)
-    generation = None
-    for chunk in decoder.stream(prompt, sampling=sampling, **options):
-        view.show(chunk)
-        generation = chunk.generation
-    view.end()
-    assert generation is not None, "the last chunk carries it"
-    return generation
+    made: list[Generation] = []
+
+    def keep(generation: Generation) -> None:
+        made.append(generation)
+        if log is not None:
+            log(generation)
+
+    decoder.sink = keep
+    view = None if quiet else AcceptanceView(decoder.vocabulary)
+    stopping, ended, failure = Stopping(), ExitStatus.SETTLED, None
+    with stopping.heeded():
+        stream = decoder.stream(prompt, sampling=sampling, **options)
+        try:
+            for chunk in stream:
+                status.count(chunk, printed=view is not None)
+                if view is not None:
+                    view.show(chunk)
+                stopping.check()
+        except BaseException as error:
+            failure = error
+            stream.close()  # hands what there is to `keep`
+            if not isinstance(error, KeyboardInterrupt | Terminated):
+                raise
+            ended = ExitStatus.TERMINATED if isinstance(error, Terminated) else ExitStatus.INTERRUPTED
+            if not made:  # told twice to stop, in the midst of the prompt
+                raise typer.Exit(ended) from None
+        finally:
+            if log is not None:
+                log.finish(failure)
+    if view is not None:
+        view.end()
+    return made[0], ended
 
 
-class _Sink:
-    """Stores each generation as a trace of token blocks, with a verdict for each block, in a run of its own."""
-
-    def __init__(self, url: str, problem: str) -> None:
-        from draftproof.store.verdict_store import VerdictStore
-
-        self._store = VerdictStore.open(url)
-        self._problem = problem
-
-    def __call__(self, generation: Generation) -> None:
-        from draftproof.drafting.verdicts import trace_of, verdicts_of
-
-        trace = trace_of(generation, self._problem)
-        run = self._store.begin_run("generate", settings=dict(trace.meta))
-        self._store.add_traces(run.id, [trace])
-        self._store.add(verdicts_of(generation, trace), run.id)
-        self._store.finish_run(run.id)
-        self.run_id = run.id
-
-
-def _plain_seconds(generation: Generation, decoder: SpeculativeDecoder) -> float | None:
-    """What one pass a token would have taken, by the measured cost of a pass; None when it was not measured."""
-    if decoder.costs is None:
-        return None
-    return generation.totals.emitted * decoder.costs.pass_ms(1) / 1000.0
-
-
-def _summarise(generation: Generation, decoder: SpeculativeDecoder) -> None:
+def _report(
+    generation: Generation,
+    decoder: SpeculativeDecoder,
+    log: GenerationLog | None,
+    ended: ExitStatus,
+    store: str,
+    *,
+    in_json: bool,
+) -> None:
+    from draftproof.cli.generation_report import as_json, summarise
     from draftproof.cli.screen import say
 
-    figures = generation.totals
-    seconds = (figures.draft_ms + figures.verify_ms) / 1000.0
-    say("")
-    if not figures.rounds or not seconds:
-        say(f"{len(generation.tokens)} token, ended by {generation.finish_reason.value}.")
+    run_id = None if log is None else log.run_id
+    if in_json:
+        print(json.dumps(as_json(generation, decoder, run_id), ensure_ascii=False))
         return
-    speed = figures.emitted / seconds
-    parts = generation.parts
-    say(
-        f"{len(generation.tokens)} tokens after {len(generation.prompt)} of prompt, {speed:.1f} tokens/s, "
-        f"ended by {generation.finish_reason.value.replace('_', ' ')}."
-    )
-    say(
-        f"acceptance length {figures.acceptance_length:.2f} · block efficiency {figures.block_efficiency:.2f} · "
-        f"{figures.accepted} of {figures.drafted} drafted tokens accepted in {figures.rounds} passes"
-    )
-    plain = _plain_seconds(generation, decoder)
-    if plain is not None:
-        say(f"{seconds:.2f} s; plain decoding would have taken {plain:.2f} s ({plain / seconds:.2f}x).")
-    lossless = all(record.lossless for record in generation.rounds)
-    say(
-        f"drafter {parts['drafter']} · rule {parts['rule']} ({'lossless' if lossless else 'lossy'}) · "
-        f"policy {parts['policy']} · {generation.model.name} on {generation.model.backend}"
-    )
-    if isinstance(decoder.sink, _Sink):
-        say(f"Every round is a verdict of run {decoder.sink.run_id}: draftproof runs show {decoder.sink.run_id}")
-
-
-def _as_json(generation: Generation, decoder: SpeculativeDecoder) -> dict[str, Any]:
-    figures = generation.totals
-    seconds = (figures.draft_ms + figures.verify_ms) / 1000.0
-    return {
-        "text": generation.text,
-        "finish_reason": generation.finish_reason.value,
-        "prompt_tokens": len(generation.prompt),
-        "output_tokens": len(generation.tokens),
-        "tokens": list(generation.tokens),
-        "acceptance_length": figures.acceptance_length,
-        "acceptance_rate": figures.acceptance_rate,
-        "block_efficiency": figures.block_efficiency,
-        "rounds": figures.rounds,
-        "drafted": figures.drafted,
-        "accepted": figures.accepted,
-        "seconds": seconds,
-        "tokens_per_second": figures.emitted / seconds if seconds else None,
-        "plain_seconds": _plain_seconds(generation, decoder),
-        "lossless": all(record.lossless for record in generation.rounds),
-        "model": generation.model.name,
-        "model_digest": generation.model.digest,
-        **generation.parts,
-        "run": decoder.sink.run_id if isinstance(decoder.sink, _Sink) else None,
-        "logprobs": [
-            {"token": each.token, "logprob": each.logprob, "top": [list(pair) for pair in each.top]}
-            for each in generation.logprobs
-        ]
-        or None,
-    }
+    if ended is not ExitStatus.SETTLED:
+        kept = "not stored" if run_id is None else f"stored as run {run_id}: draftproof runs show {run_id}{store}"
+        say(f"\nStopped after {len(generation.tokens)} tokens; {kept}")
+        return
+    summarise(generation, decoder)
+    if run_id is not None:
+        say(f"Every round is a verdict of run {run_id}: draftproof runs show {run_id}{store}")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +75,15 @@ def test_equal_seeds_give_equal_text_whatever_drafts(cli: Cli, tiny_chat_folder:
         pytest.param(("--top-p", "1.5"), "top_p is 1.5", id="top-p"),
         pytest.param(("--raw", "--system", "Be brief."), "--system", id="system-without-chat"),
         pytest.param(("--logprobs", "2"), "--json", id="logprobs-without-json"),
+        pytest.param(("--store", "s.db"), "--store names a store", id="store-and-no-store"),
+        pytest.param(("--stop", ""), "--stop", id="empty-stop"),
+        pytest.param(("--dtype", "float8"), "--dtype is 'float8'", id="dtype"),
+        pytest.param(("--backend", "llama"), "'llama'", id="backend"),
+        pytest.param(("--backend", "lean", "--dtype", "bfloat16"), "float32", id="lean-in-bfloat16"),
+        pytest.param(("--device", "toaster"), "toaster", id="device"),
+        pytest.param(("--drafter", "suffix:max_nodes=many"), "a whole number is expected", id="wrong-type"),
+        pytest.param(("--drafter", "hydra"), "draftproof train heads", id="missing-heads"),
+        pytest.param(("--policy", "del"), "candidates=6+10+14", id="del-without-exits"),
     ],
 )
 def test_what_cannot_be_done_is_a_usage_error(
@@ -79,6 +93,158 @@ def test_what_cannot_be_done_is_a_usage_error(
     assert ended.status == 2
     assert said in ended.err
     assert ended.out == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--raw",)])
+@pytest.mark.parametrize("given", ["", "-"])
+def test_an_empty_prompt_is_a_usage_error(
+    cli: Cli, tiny_chat_folder: Path, monkeypatch: pytest.MonkeyPatch, given: str, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    ended = cli("generate", given, "-t", tiny_chat_folder, "--no-store", *options)
+    assert (ended.status, ended.out) == (2, "")
+    assert "The prompt is empty" in ended.err
+
+
+def test_standard_input_must_be_utf_8(cli: Cli, tiny_chat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("gr\u00fcn".encode("latin1"))))
+    ended = cli("generate", "-", "-t", tiny_chat_folder, "--no-store")
+    assert ended.status == 3
+    assert "byte 2 is 0xfc" in ended.err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("gr\u00fcn".encode())))
+    assert cli("generate", "-", "-t", tiny_chat_folder, "--no-store", *SHORT).status == 0
+
+
+def test_an_argument_that_is_no_utf_8_is_a_usage_error(cli: Cli, tiny_chat_folder: Path) -> None:
+    ended = cli("generate", os.fsdecode(b"gr\xfcn"), "-t", tiny_chat_folder, "--no-store")
+    assert ended.status == 2
+    assert "not UTF-8" in ended.err
+
+
+def test_exits_to_choose_from_are_written_on_the_command_line(cli: Cli, tiny_chat_folder: Path) -> None:
+    early = ("--drafter", "early-exit:exit_layer=1,candidates=1", "--policy", "del", "-n", "12")
+    made = cli("generate", "x", "-t", tiny_chat_folder, "--no-store", "--json", *early).json
+    plain = cli("generate", "x", "-t", tiny_chat_folder, "--no-store", "--json", "-d", "none", "-n", "12").json
+    assert (made["drafter"], made["policy"]) == ("early-exit", "del")
+    assert made["tokens"] == plain["tokens"]
+
+
+def test_the_command_that_is_named_at_the_end_works(cli: Cli, tiny_chat_folder: Path) -> None:
+    ended = cli("generate", "ab ab", "-t", tiny_chat_folder, *SHORT, "--store", "elsewhere.db")
+    words = ended.err.partition("draftproof runs show ")[2].split()
+    assert words[1:] == ["--store", "elsewhere.db"]
+    shown = cli("runs", "show", *words, "--json")
+    assert shown.status == 0, shown.err
+    settings = shown.json["settings"]
+    assert settings["drafter"] == "prompt-lookup"
+    assert settings["policy"] == "fixed:draft_length=4"
+    assert (settings["max_new_tokens"], settings["stop"], settings["sampling"]["seed"]) == (24, [], 0)
+    assert settings["backend"] == "lean-llama"
+    assert settings["model_digest"]
+    assert shown.json["status"] == "finished"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_there_is_of_a_stopped_generation_is_stored(
+    cli: Cli, tiny_chat_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, as_json: bool
+) -> None:
+    from draftproof.cli.acceptance_view import GenerationStatus
+
+    seen: list[int] = []
+
+    def count(self: GenerationStatus, chunk: Any, *, printed: bool) -> None:
+        seen.extend(chunk.tokens)
+        if len(seen) > 4:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(GenerationStatus, "count", count)
+    options = ("--json",) if as_json else ()
+    ended = cli("generate", "x", "-t", tiny_chat_folder, "-d", "none", "-n", "200", "--store", "s.db", *options)
+    assert ended.status == status, ended.err
+    assert len(seen) == 5
+    if as_json:
+        assert (ended.json["tokens"], ended.json["finish_reason"]) == (seen, "cancelled")
+        run = ended.json["run"]
+    else:
+        assert "Stopped after 5 tokens; stored as run" in ended.err
+        run = ended.err.partition("runs show ")[2].split()[0]
+    shown = cli("runs", "show", run, "--store", "s.db", "--json").json
+    assert shown["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_run_that_breaks_is_noted_as_failed(
+    cli: Cli, tiny_chat_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from draftproof.cli.acceptance_view import AcceptanceView
+    from draftproof.errors import NumericalError
+
+    def show(self: AcceptanceView, chunk: Any) -> None:
+        raise NumericalError("logits are not finite")
+
+    monkeypatch.setattr(AcceptanceView, "show", show)
+    assert cli("generate", "ab", "-t", tiny_chat_folder, *SHORT, "--store", "s.db").status == 3
+    (run,) = cli("runs", "list", "--store", "s.db", "--json").json_lines
+    assert run["status"] == "failed"
+
+
+def test_nothing_is_begun_for_a_prompt_that_cannot_be_read(cli: Cli, tiny_chat_folder: Path) -> None:
+    assert cli("generate", "x" * 500, "-t", tiny_chat_folder, "--store", "s.db").status == 3
+    assert not Path("s.db").exists()
+
+
+def test_parts_are_listed_for_machines_with_their_arguments(cli: Cli) -> None:
+    for words in (("--list-parts", "--json"), ("--json", "--list-parts")):
+        parts = {(each["kind"], each["name"]): each for each in cli("generate", *words).json}
+        assert {"name": "heads", "required": True, "default": None} in parts["drafter", "hydra"]["arguments"]
+        assert {"name": "draft_length", "required": False, "default": 5} in parts["policy", "fixed"]["arguments"]
+    assert "Matches of any length" in cli("generate", "--list-parts").out
+
+
+@pytest.mark.parametrize(("options", "backend"), [((), "lean-llama"), (("--backend", "transformers"), "transformers")])
+def test_the_backend_can_be_chosen(cli: Cli, tiny_chat_folder: Path, options: tuple[str, ...], backend: str) -> None:
+    made = cli("generate", "ab", "-t", tiny_chat_folder, *SHORT, "--no-store", "--json", *options).json
+    assert made["backend"] == backend
+
+
+def test_the_dtype_can_be_chosen(cli: Cli, tiny_chat_folder: Path) -> None:
+    chosen = ("--dtype", "bfloat16", "--device", "cpu", "--store", "s.db")
+    made = cli("generate", "ab", "-t", tiny_chat_folder, *SHORT, "--json", *chosen).json
+    shown = cli("runs", "show", made["run"], "--store", "s.db", "--json").json
+    assert (shown["settings"]["dtype"], shown["settings"]["device"]) == ("bfloat16", "cpu")
+
+
+def test_plain_decodings_time_is_told_whatever_the_policy_but_no_ratio_of_few_rounds(
+    cli: Cli, tiny_chat_folder: Path
+) -> None:
+    def said(tokens: int, policy: str) -> str:
+        options = ("-n", str(tokens), "--policy", policy, "-d", "ngram", "--no-store")
+        err: str = cli("generate", "x", "-t", tiny_chat_folder, *options).err
+        return err.partition("plain decoding would have taken about")[2].partition("\n")[0]
+
+    assert "x), estimated" in said(120, "fixed:draft_length=1")
+    assert "x), estimated" in said(120, "cost")
+    short = said(6, "fixed:draft_length=1")
+    assert short.endswith("s, estimated.")
+    assert "x)" not in short
+
+
+def test_a_full_context_is_told(cli: Cli, tiny_chat_folder: Path) -> None:
+    long = ("x" * 240, "-t", tiny_chat_folder, "--raw", "--no-store", "-d", "none")
+    assert "ended because the context of 256 tokens is full" in cli("generate", *long, "-n", "100").err
+    assert cli("generate", *long, "-n", "100", "--json").json["context_full"] is True
+    assert "ended by length" in cli("generate", *long, "-n", "3").err
+
+
+def test_log_probabilities_come_with_text(cli: Cli, tiny_chat_folder: Path) -> None:
+    made = cli("generate", "ab", "-t", tiny_chat_folder, *SHORT, "--no-store", "--json", "--logprobs", "3").json
+    first = made["logprobs"][0]
+    assert first["token"] == made["tokens"][0]
+    assert [set(each) for each in first["top"]] == [{"token", "text", "logprob"}] * 3
+    words = [each["text"] for each in made["logprobs"]]
+    assert all(words)
+    assert json.dumps(made["text"][:1]).strip('"') in json.dumps("".join(words))
 
 
 def test_a_prompt_longer_than_the_context_is_an_error(cli: Cli, tiny_chat_folder: Path) -> None:
