@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from draftproof.cli import train_history
 from draftproof.cli.options import Json
 from draftproof.cli.screen import say
 from draftproof.cli.train_options import (
@@ -363,3 +364,6 @@ def acceptance_head(
     print(f"took {duration(seconds)}")
     if warning:
         say(f"Warning: {warning}")
+
+
+app.command("history", help=train_history.HELP)(train_history.history)
