@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from draftproof.cli import train_history
+from draftproof.cli import train_exits, train_history
 from draftproof.cli.options import Json
 from draftproof.cli.screen import say
 from draftproof.cli.train_options import (
@@ -367,3 +367,5 @@ def acceptance_head(
 
 
 app.command("history", help=train_history.HELP)(train_history.history)
+app.command("exit-adapter", help=train_exits.ADAPTER_HELP)(train_exits.exit_adapter)
+app.command("kangaroo", help=train_exits.KANGAROO_HELP)(train_exits.kangaroo)
