@@ -104,7 +104,7 @@ def _check(part: str, listing: Listing, given: Mapping[str, Any]) -> None:
 
 
 def _arguments_of(make: Callable[..., Any]) -> tuple[Argument, ...]:
-    function = make.__init__ if inspect.isclass(make) else make  # type: ignore[misc]
+    function = make.__init__ if inspect.isclass(make) else make
     if not inspect.isfunction(function):
         return ()  # a class without an `__init__` of its own
     annotations = {name: kind for name, kind in function.__annotations__.items() if name != "return"}

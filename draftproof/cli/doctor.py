@@ -9,13 +9,16 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
 
 import typer
 
 from draftproof.cli.options import Json, Store, store_url
 from draftproof.errors import DraftproofError, ExitStatus
 
-HELP = """Check this machine: interpreter, packages, store, and whether each verifier judges known steps rightly.
+HELP = """Check this machine: interpreter, packages, store, whether each verifier judges known steps rightly, and what
+text would be generated with.
 
 Exit status: 0 when nothing is broken, 1 otherwise. Missing optional parts are notes, not failures."""
 
@@ -31,6 +34,8 @@ def doctor(store: Store = None, json_output: Json = False) -> None:
         ("store", lambda: _store(store_url(store))),
         ("arithmetic", lambda: _verifier("arithmetic")),
         ("lean", lambda: _verifier("lean")),
+        ("engine", _engine),
+        ("models", _models),
     ]
     failed = False
     for name, check in checks:
@@ -93,6 +98,52 @@ def _store(url: str) -> str:
             remedy="Run draftproof db upgrade.",
         )
     return f"schema {found.installed}"
+
+
+def _engine() -> str:
+    torch = _imported_torch()
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    cuda = f"CUDA on {', '.join(devices)}" if devices else "no CUDA device"
+    try:
+        triton = f"Triton {version('triton')}"
+    except PackageNotFoundError:
+        triton = "no Triton"
+    threads = torch.get_num_threads()
+    return (
+        f"torch {torch.__version__} with {threads} thread{'' if threads == 1 else 's'}, "
+        f"transformers {version('transformers')}, {cuda}, {triton}"
+    )
+
+
+def _models() -> str:
+    """What was fetched, and what would run the default model of generate."""
+    torch = _imported_torch()
+    from draftproof.drafting.models.catalogue import CATALOGUE, SMOLLM2_135M, fetched_folder
+    from draftproof.drafting.models.checkpoint import read_checkpoint
+    from draftproof.drafting.models.load import backend_for, checkpoint_config
+    from draftproof.settings import settings
+
+    folder = settings().cache_dir / "models"
+    fetched = [name for name, entry in CATALOGUE.items() if fetched_folder(entry, folder) is not None]
+    default = fetched_folder(SMOLLM2_135M, folder)
+    if default is None:
+        raise _Note(f"the default model is not in {folder}: draftproof models fetch {SMOLLM2_135M.name}")
+    backend, reason = backend_for(checkpoint_config(read_checkpoint(default)), torch.float32, torch.device("cpu"))
+    return f"{', '.join(fetched)} in {folder}; {SMOLLM2_135M.name} would run on the {backend} backend: {reason}"
+
+
+def _imported_torch() -> Any:
+    missing = [package for package in ("torch", "transformers", "safetensors", "gguf") if find_spec(package) is None]
+    if missing:
+        raise _Note(
+            f"{', '.join(missing)}: not installed, needed to generate text: pip install 'draftproof[engine]'"
+        )
+    try:
+        import torch
+        import transformers  # noqa: F401 - whether it can be
+    except (ImportError, OSError) as error:
+        raise DraftproofError(f"it is installed and cannot be imported: {error}", remedy="Install it anew.") from error
+    return torch
 
 
 def _verifier(name: str) -> str:
