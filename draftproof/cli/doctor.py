@@ -135,9 +135,7 @@ def _models() -> str:
 def _imported_torch() -> Any:
     missing = [package for package in ("torch", "transformers", "safetensors", "gguf") if find_spec(package) is None]
     if missing:
-        raise _Note(
-            f"{', '.join(missing)}: not installed, needed to generate text: pip install 'draftproof[engine]'"
-        )
+        raise _Note(f"{', '.join(missing)}: not installed, needed to generate text: pip install 'draftproof[engine]'")
     try:
         import torch
         import transformers  # noqa: F401 - whether it can be
