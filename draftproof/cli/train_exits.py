@@ -68,7 +68,6 @@ It leaves the target earlier than `exit-adapter` does, and knows more of the tex
 
 USELESS = "Training did not raise acceptance: this adapter drafts no better than the bare exit. Try a later --layer."
 
-Layer = Annotated[int | None, typer.Option("--layer", min=1, help="Layers of the target that draft.")]
 Vocab = Annotated[int, typer.Option("--vocab", min=1, help="Tokens that can be drafted at all.")]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")]
 Train = Callable[
@@ -81,7 +80,9 @@ Train = Callable[
 def exit_adapter(
     target: Target,
     out: Out,
-    layer: Layer = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=1, help="Layers of the target that draft. [default: a third of them]")
+    ] = None,
     text: Text = None,
     data: Data = None,
     tokens: Tokens = 50_000,
@@ -97,7 +98,6 @@ def exit_adapter(
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
-    """`layer` None: a third of the target's layers."""
     need_engine()
     from draftproof.drafting.training.exit_adapter import train_exit_adapter
     from draftproof.drafting.training.exit_training import ExitTraining
@@ -120,7 +120,9 @@ def exit_adapter(
 def kangaroo(
     target: Target,
     out: Out,
-    layer: Layer = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=1, help="Layers of the target that draft. [default: a tenth of them]")
+    ] = None,
     text: Text = None,
     data: Data = None,
     tokens: Tokens = 50_000,
@@ -135,7 +137,6 @@ def kangaroo(
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
-    """`layer` None: a tenth of the target's layers."""
     need_engine()
     from draftproof.drafting.drafters.kangaroo_adapter import KangarooConfig
     from draftproof.drafting.training.exit_training import ExitTraining

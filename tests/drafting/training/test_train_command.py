@@ -226,7 +226,7 @@ def small_copy(folder: Path, copy: Path, context: int) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("command", ["heads", "draft", "acceptance-head"])
+@pytest.mark.parametrize("command", ["heads", "draft", "acceptance-head", "history", "exit-adapter", "kangaroo"])
 def test_help_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(command, "--help")
     shown = capsys.readouterr().out
