@@ -78,7 +78,8 @@ def _early_exit(
     if layer is None:
         raise UsageError(
             "Drafter 'early-exit' needs exit_layer, how many of the target's layers draft, or a trained adapter.",
-            remedy="Give it as in early-exit:exit_layer=10, or early-exit:adapter=FOLDER.",
+            remedy="Write early-exit:exit_layer=10, or train one with draftproof train exit-adapter and write "
+            "early-exit:adapter=FOLDER.",
         )
     return EarlyExit(layer, adapters=adapters, candidates=_layers(candidates), **settings)
 
@@ -204,8 +205,7 @@ LISTINGS = (
         _kangaroo,
         behind=f"{_HERE}.kangaroo:Kangaroo",
         remedies={
-            "adapter": "Train one in Python with train_kangaroo of draftproof.drafting.training.kangaroo and name its "
-            "folder, as in kangaroo:adapter=FOLDER."
+            "adapter": "Train one with draftproof train kangaroo and name its folder, as in kangaroo:adapter=FOLDER."
         },
     ),
     Listing(
