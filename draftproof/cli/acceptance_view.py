@@ -10,7 +10,7 @@ from rich.text import Text
 from draftproof.cli.screen import err, out, visible
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.live import Live
 
     from draftproof.drafting.generation import Chunk
     from draftproof.drafting.vocabulary import Vocabulary
@@ -57,10 +57,14 @@ class GenerationStatus:
     """
 
     def __init__(self) -> None:
-        self._status: Status | None = None
+        self._status: Live | None = None
         self._tokens = self._passes = self._emitted = 0
         if sys.stderr.isatty():
-            self._status = err().status("", refresh_per_second=4)  # seldom: passes are being measured
+            from rich.live import Live
+
+            self._status = Live(  # refreshed seldom, because passes are measured; standard output is not its own
+                console=err(), transient=True, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False
+            )
 
     def __enter__(self) -> GenerationStatus:
         if self._status is not None:
@@ -72,7 +76,7 @@ class GenerationStatus:
 
     def show(self, text: str) -> None:
         if self._status is not None:
-            self._status.update(Text(visible(text)))
+            self._status.update(Text(visible(text), style="bright_black"), refresh=True)
 
     def count(self, chunk: Chunk, *, printed: bool) -> None:
         """Note a chunk; `printed`: whether its text is about to be printed, over this line on a terminal."""

@@ -251,3 +251,29 @@ def test_a_prompt_longer_than_the_context_is_an_error(cli: Cli, tiny_chat_folder
     ended = cli("generate", "x" * 500, "-t", tiny_chat_folder, "--no-store", "--drafter", "none")
     assert ended.status == 3
     assert "256" in ended.err
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("text_on_terminal", [False, True])
+def test_a_terminal_sees_what_is_done_until_text_comes(
+    cli: Cli, tiny_chat_folder: Path, monkeypatch: pytest.MonkeyPatch, text_on_terminal: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    shown, text = _Terminal(), _Terminal() if text_on_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(sys, "stdout", text)
+    assert cli("generate", "x", "-t", tiny_chat_folder, "-n", "40", "--no-store").status == 0
+    assert "Loading" in shown.getvalue()
+    assert (" a pass" in shown.getvalue()) is not text_on_terminal
+    assert "Loading" not in text.getvalue()
+    plain = text.getvalue() if not text_on_terminal else ""
+    monkeypatch.undo()
+    assert plain in ("", cli("generate", "x", "-t", tiny_chat_folder, "-n", "40", "--no-store").out)
+
+
+def test_no_terminal_sees_no_status(cli: Cli, tiny_chat_folder: Path) -> None:
+    assert "Loading" not in cli("generate", "x", "-t", tiny_chat_folder, *SHORT, "--no-store").err
