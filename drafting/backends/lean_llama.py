@@ -21,9 +21,11 @@ from transformers import PreTrainedModel
 
 from draftproof.drafting.backends.lean_attention import RowAttention
 from draftproof.drafting.backends.lean_checkpoint import checkpoint_config, checkpoint_info, checkpoint_source
+from draftproof.drafting.backends.lean_pages import gather
 from draftproof.drafting.backends.lean_rotary import RotaryTable
 from draftproof.drafting.backends.lean_shape import LeanShape, lean_shape, why_not, why_not_model
 from draftproof.drafting.backends.lean_weights import LeanLayer, Source, WeightBuilder
+from draftproof.drafting.backends.packed_linear import PackedLinear
 from draftproof.drafting.backends.ragged_cache import memory_shortage
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow, RowTable
@@ -46,6 +48,7 @@ class LeanLlama:
             builder = WeightBuilder(shape, source)
             self._ends = builder.ends()
             self._layers: list[LeanLayer] = [builder.layer(index) for index in range(shape.n_layers)]
+        gather(packed.memory for packed in self._packed())
         self._rotary = RotaryTable(shape)
         self._norm_floor = torch.tensor([(shape.hidden_size * shape.epsilon) ** 0.5])
         self._head_norm_floor = torch.tensor([(shape.head_size * shape.epsilon) ** 0.5])
@@ -55,6 +58,11 @@ class LeanLlama:
             n_layers=info.n_layers,
         )
         self._rows: dict[int, RowCache] = {}
+
+    def _packed(self) -> Iterator[PackedLinear]:
+        yield self._ends.head
+        for layer in self._layers:
+            yield from (layer.queries_keys_values, layer.out, layer.gate_up, layer.down)
 
     @staticmethod
     def supports(config: Any) -> str | None:

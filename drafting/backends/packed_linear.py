@@ -43,6 +43,15 @@ class PackedLinear:
         """[T, K] -> [T, N], a new tensor."""
         return self._multiply(x, self._weight, self._shape_only, self._bias)
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Address of the weight, and the bytes that its numbers take; a packed layout may fill a little more."""
+        if self.layout == "plain":
+            address = self._weight.data_ptr()
+        else:
+            address = cast(int, torch.ops.mkldnn.data_ptr(self._weight))
+        return address, 4 * self.out_features * self.in_features
+
 
 @cache
 def best_layout() -> Layout:
@@ -64,6 +73,8 @@ def is_right(layout: Layout) -> bool:
             bias = torch.randn(out_features, generator=generator)
             for given in (None, bias):
                 packed = PackedLinear(weight, given, layout=layout)
+                if packed.memory[0] == 0:
+                    return False
                 for rows in _TRIED_ROWS:
                     x = torch.randn(rows, in_features, generator=generator)
                     error = packed(x).double() - torch.nn.functional.linear(x, weight, given).double()
