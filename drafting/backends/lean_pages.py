@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 PAGE = 2 * 1024 * 1024
-_LEAST_USED = 0.5
+_LEAST_USED = 0.8
 """Of a huge page, as a share. What is not in use of it becomes resident, so that sparse ones would cost memory."""
 
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25

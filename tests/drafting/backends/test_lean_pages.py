@@ -12,19 +12,20 @@ from draftproof.drafting.backends.lean_pages import PAGE, gather, well_used
 from draftproof.drafting.backends.packed_linear import PackedLinear, best_layout
 
 
-def test_pages_that_are_used_less_than_half_are_left_alone() -> None:
-    half = PAGE // 2
+def test_pages_that_are_mostly_unused_are_left_alone() -> None:
+    most = int(0.9 * PAGE)
     assert well_used([(10 * PAGE, PAGE)]) == [10 * PAGE]
-    assert well_used([(10 * PAGE, half - 1)]) == []
-    assert well_used([(10 * PAGE + half, PAGE)]) == [10 * PAGE, 11 * PAGE]
-    assert well_used([(10 * PAGE + half + 1, 2 * PAGE - 2)]) == [11 * PAGE]
+    assert well_used([(10 * PAGE, most)]) == [10 * PAGE]
+    assert well_used([(10 * PAGE, PAGE // 2)]) == []
+    assert well_used([(10 * PAGE + PAGE // 2, PAGE + most)]) == [11 * PAGE]
+    assert well_used([(11 * PAGE - most, 3 * most)]) == [10 * PAGE, 11 * PAGE]
     assert well_used([]) == []
 
 
 def test_blocks_that_share_a_page_count_together() -> None:
-    third = PAGE // 3
-    assert well_used([(7 * PAGE, third)]) == []
-    assert well_used([(7 * PAGE, third), (7 * PAGE + 2 * third, third)]) == [7 * PAGE]
+    part = int(0.45 * PAGE)
+    assert well_used([(7 * PAGE, part)]) == []
+    assert well_used([(7 * PAGE, part), (8 * PAGE - part, part)]) == [7 * PAGE]
 
 
 def test_what_is_gathered_keeps_its_content_and_its_place() -> None:
