@@ -121,7 +121,7 @@ def main() -> None:
         print(json.dumps({"benchmark": "forward", "not_run": str(error)}))
         return
     torch.set_num_threads(options.threads)
-    origin = {"benchmark": "forward", "model": options.model, **machine(options)}
+    origin = {"benchmark": "forward", "model": Path(options.model).name, **machine(options)}
     for line in measure(folder, options):
         print(json.dumps(origin | line | {"load": round(os.getloadavg()[0], 1)}), flush=True)
 
