@@ -59,7 +59,7 @@ class Transformers:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=new_tokens,
             do_sample=False,
-            pad_token_id=self._model.generation_config.eos_token_id,
+            pad_token_id=0,  # one prompt at a time: nothing is padded
             **self._options,
         )
         return made[0, len(prompt) :].tolist(), {}
