@@ -23,7 +23,7 @@ def check_draft(draft: Draft, request: DraftRequest, vocab_size: int, drafter: s
             raise ContractError(
                 f"Drafter {drafter!r} drafted {count} nodes for row {row}, whose budget is {budget} (N is {width})."
             )
-        fault = _tree_fault(draft.tokens[index, :count].tolist(), draft.parent[index, :count].tolist(), vocab_size)
+        fault = tree_fault(draft.tokens[index, :count].tolist(), draft.parent[index, :count].tolist(), vocab_size)
         if fault:
             raise ContractError(f"Drafter {drafter!r} drafted a broken tree for row {row}: {fault}.")
         fault = _score_fault(draft, index, count)
@@ -38,7 +38,8 @@ def check_draft(draft: Draft, request: DraftRequest, vocab_size: int, drafter: s
         )
 
 
-def _tree_fault(tokens: list[int], parents: list[int], vocab_size: int) -> str | None:
+def tree_fault(tokens: list[int], parents: list[int], vocab_size: int) -> str | None:
+    """What is wrong with a row's tree, so that nothing may be indexed with it; None for a tree."""
     seen: set[tuple[int, int]] = set()
     for node, (token, parent) in enumerate(zip(tokens, parents, strict=True)):
         if not 0 <= token < vocab_size:

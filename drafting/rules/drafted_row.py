@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from draftproof.drafting.checks import tree_fault
 from draftproof.drafting.distributions import RowLaw, arg_max, distribution, draw, draw_from_probs, probability, row_law
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.keyed_rng import Purpose
@@ -220,18 +221,12 @@ def _checked_tree(verification: Verification, index: int, vocab_size: int) -> tu
             f"{rows} rows of logits; expected one for the pending token and one for each node."
         )
     tokens, parents = draft.tree(index)
-    seen: set[tuple[int, int]] = set()
-    law = draft.law
-    for node, (token, parent) in enumerate(zip(tokens, parents, strict=True)):
-        if not 0 <= token < vocab_size:
-            raise ContractError(
-                f"Node {node} of row {index} is token {token}; the vocabulary has 0 … {vocab_size - 1}."
-            )
-        if not -1 <= parent < node:
-            raise ContractError(f"Node {node} of row {index} hangs under {parent}; a parent comes before its children.")
-        if (parent, token) in seen:
-            raise ContractError(f"Node {node} of row {index} repeats the token {token} of a sibling.")
-        if law == "reject" and parent != node - 1 and not verification.sampling[index].greedy:
-            raise ContractError(f"Node {node} of row {index} hangs under {parent}; drafts of law 'reject' are chains.")
-        seen.add((parent, token))
+    fault = tree_fault(tokens, parents, vocab_size)
+    if fault:
+        raise ContractError(f"The draft of row {index} is a broken tree: {fault}.")
+    branch = next((node for node, parent in enumerate(parents) if parent != node - 1), None)
+    if draft.law == "reject" and branch is not None and not verification.sampling[index].greedy:
+        raise ContractError(
+            f"Node {branch} of row {index} hangs under {parents[branch]}; drafts of law 'reject' are chains."
+        )
     return tokens, parents

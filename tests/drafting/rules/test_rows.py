@@ -178,7 +178,7 @@ BROKEN = [
     pytest.param(lambda: with_draft(parent=torch.tensor([[-1, -1]])), "are chains", id="siblings under reject"),
     pytest.param(
         lambda: with_draft(parent=torch.tensor([[-1, -1]]), tokens=torch.tensor([[1, 1]]), law="match", q=None),
-        "repeats the token 1",
+        "repeats its sibling's token 1",
         id="twins",
     ),
     pytest.param(lambda: with_draft(n_nodes=torch.tensor([3])), "3 drafted nodes", id="more nodes than room"),
