@@ -5,12 +5,15 @@ A rule finds, for every request, how far the chain was accepted and what follows
 that one row, and `finish`, a launch of one warp a request, picks the winner among the slices.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from draftproof.kernels.drafted import Decided
-from draftproof.kernels.layout_triton import scale_of
+from draftproof.kernels.drafted import unwritten
+from draftproof.kernels.layout_triton import scale_of, split_vocabulary
 from draftproof.kernels.race_triton import NOBODY, target_race, winner
 from draftproof.kernels.residual_triton import NO_MASS, residual_race
 
@@ -144,44 +147,52 @@ def _finish(
     tl.store(bad + request, tl.where(what == BAD, tl.load(spoiled + request), -1))
 
 
-def finish(drafted, argmax, accepted, source, spoiled, scores, winners):
-    requests, width = drafted.tokens.shape
-    device = argmax.device
-    decided = Decided(
-        out=torch.empty((requests, width + 1), dtype=torch.int64, device=device),
-        num=torch.empty((requests,), dtype=torch.int32, device=device),
-        path=torch.empty((requests, width), dtype=torch.int64, device=device),
-        bad=torch.empty((requests,), dtype=torch.int32, device=device),
-    )
-    splits = scores.shape[1]
-    _finish[(requests,)](
-        drafted.tokens,
-        drafted.cu_rows,
-        argmax,
-        accepted,
-        source,
-        spoiled,
-        scores,
-        winners,
-        splits,
-        width,
-        decided.out,
-        decided.num,
-        decided.path,
-        decided.bad,
-        SPLITS=triton.next_power_of_2(splits),
-        NODES=triton.next_power_of_2(width + 1),
-        num_warps=1,
-    )
-    return decided
+class Scan(NamedTuple):
+    """What a rule's scan leaves for `finish`, in the order that its kernel takes it in."""
+
+    accepted: Tensor
+    """[B] int32."""
+    source: Tensor
+    """[B] int32: FROM_TARGET, FROM_RESIDUAL, ARGMAX or BAD."""
+    spoiled: Tensor
+    """[B] int32: the bad row, where BAD."""
+    scores: Tensor
+    """[B, splits, 3] float32."""
+    winners: Tensor
+    """[B, splits, 2] int32."""
+    splits: int
+    per_split: int
 
 
-def scratch(requests, splits, device):
-    """Uninitialised (accepted, source, spoiled, scores, winners) between a rule's scan and `finish`."""
-    return (
+def unwritten_scan(requests, logits, block):
+    device = logits.device
+    splits, per_split = split_vocabulary(requests, logits.shape[1], device, block)
+    return Scan(
         torch.empty((requests,), dtype=torch.int32, device=device),
         torch.empty((requests,), dtype=torch.int32, device=device),
         torch.empty((requests,), dtype=torch.int32, device=device),
         torch.empty((requests, splits, 3), dtype=torch.float32, device=device),
         torch.empty((requests, splits, 2), dtype=torch.int32, device=device),
+        splits,
+        per_split,
     )
+
+
+def finish(drafted, argmax, scan):
+    requests, width = drafted.tokens.shape
+    decided = unwritten(drafted)
+    _finish[(requests,)](
+        drafted.tokens,
+        drafted.cu_rows,
+        argmax,
+        *scan[:-1],
+        width,
+        decided.out,
+        decided.num,
+        decided.path,
+        decided.bad,
+        SPLITS=triton.next_power_of_2(scan.splits),
+        NODES=triton.next_power_of_2(width + 1),
+        num_warps=1,
+    )
+    return decided

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from draftproof.kernels.chain_triton import finish, following, scan_row, scratch
+from draftproof.kernels.chain_triton import finish, following, scan_row, unwritten_scan
 from draftproof.kernels.drafted import Decided, Drafted, DraftRows
 from draftproof.kernels.layout_triton import (
     block_for,
@@ -17,7 +17,13 @@ from draftproof.kernels.layout_triton import (
     split_vocabulary,
 )
 from draftproof.kernels.philox_triton import uniform_at
-from draftproof.kernels.residual_triton import draft_arguments, draft_prob, target_prob
+from draftproof.kernels.residual_triton import (
+    draft_arguments,
+    draft_prob,
+    drafted_arguments,
+    target_arguments,
+    target_prob,
+)
 from draftproof.kernels.row_stats import RowStats
 
 
@@ -305,16 +311,12 @@ def decide_block_triton(
     requests, nodes = drafted.tokens.shape
     rows, vocab = logits.shape
     block = block_for(vocab, block)
+    target = target_arguments(logits, stats)
     arguments, flags = draft_arguments(q, stats.inv_temp)
     row_splits, per_row_split = split_vocabulary(rows, vocab, logits.device, block)
     masses = torch.empty((rows, row_splits), dtype=torch.float32, device=logits.device)
     _masses[(rows, row_splits)](
-        logits,
-        logits.stride(0),
-        vocab,
-        stats.inv_temp,
-        stats.threshold,
-        stats.lse,
+        *target,
         drafted.tokens,
         q.of,
         drafted.cu_rows,
@@ -328,36 +330,19 @@ def decide_block_triton(
         REQUESTS=triton.next_power_of_2(requests),
         BLOCK=block,
     )
-    splits, per_split = split_vocabulary(requests, vocab, logits.device, block)
-    accepted, source, spoiled, scores, winners = scratch(requests, splits, logits.device)
-    _decide[(requests, splits)](
-        logits,
-        logits.stride(0),
-        vocab,
-        stats.inv_temp,
-        stats.threshold,
-        stats.lse,
+    scan = unwritten_scan(requests, logits, block)
+    _decide[(requests, scan.splits)](
+        *target,
         stats.argmax,
         stats.bad,
-        drafted.tokens,
-        q.of,
-        drafted.cu_rows,
-        drafted.seeds,
-        drafted.positions,
-        nodes,
+        *drafted_arguments(drafted, q),
         *arguments,
         masses,
         row_splits,
-        accepted,
-        source,
-        spoiled,
-        scores,
-        winners,
-        splits,
-        per_split,
+        *scan,
         **flags,
         ROW_SPLITS=triton.next_power_of_2(row_splits),
         NODES=triton.next_power_of_2(nodes + 1),
         BLOCK=block,
     )
-    return finish(drafted, stats.argmax, accepted, source, spoiled, scores, winners)
+    return finish(drafted, stats.argmax, scan)

@@ -6,16 +6,22 @@ level by level, would launch several times a level; here one program walks on al
 cache. With one request it uses one multiprocessor. The rejected siblings lie in registers.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from draftproof.kernels.drafted import Decided, Drafted, DraftRows
+from draftproof.kernels.drafted import Decided, Drafted, DraftRows, unwritten
 from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of
 from draftproof.kernels.philox_triton import exponential_tile, uniform_at
 from draftproof.kernels.race_triton import NOBODY, better, target_race, winner
-from draftproof.kernels.residual_triton import NO_MASS, draft_arguments, draft_prob, target_prob
+from draftproof.kernels.residual_triton import (
+    NO_MASS,
+    draft_arguments,
+    draft_prob,
+    drafted_arguments,
+    target_arguments,
+    target_prob,
+)
 from draftproof.kernels.row_stats import RowStats
 
 
@@ -41,8 +47,8 @@ def _walk(
     row_lse,  # [R]
     argmax,  # [R]
     bad_rows,  # [R]
-    tokens,  # [B, K]
     parent,  # [B, K]
+    tokens,  # [B, K]
     of,  # [B, K]
     cu_rows,  # [B+1]
     seeds,  # [B]
@@ -222,33 +228,17 @@ def decide_siblings_triton(
     logits = require_adjacent(logits)
     requests, nodes = drafted.tokens.shape
     vocab = logits.shape[1]
-    device = logits.device
-    decided = Decided(
-        out=torch.empty((requests, nodes + 1), dtype=torch.int64, device=device),
-        num=torch.empty((requests,), dtype=torch.int32, device=device),
-        path=torch.empty((requests, nodes), dtype=torch.int64, device=device),
-        bad=torch.empty((requests,), dtype=torch.int32, device=device),
-    )
+    decided = unwritten(drafted)
     if requests == 0:
         return decided
     arguments, flags = draft_arguments(q, stats.inv_temp)
     has_parent = drafted.parent is not None
     _walk[(requests,)](
-        logits,
-        logits.stride(0),
-        vocab,
-        stats.inv_temp,
-        stats.threshold,
-        stats.lse,
+        *target_arguments(logits, stats),
         stats.argmax,
         stats.bad,
-        drafted.tokens,
         drafted.parent if has_parent else drafted.tokens,
-        q.of,
-        drafted.cu_rows,
-        drafted.seeds,
-        drafted.positions,
-        nodes,
+        *drafted_arguments(drafted, q),
         *arguments,
         decided.out,
         decided.num,

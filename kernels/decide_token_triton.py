@@ -6,11 +6,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from draftproof.kernels.chain_triton import finish, following, scan_row, scratch
+from draftproof.kernels.chain_triton import finish, following, scan_row, unwritten_scan
 from draftproof.kernels.drafted import Decided, Drafted, DraftRows
-from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of, split_vocabulary
+from draftproof.kernels.layout_triton import block_for, pick, require_adjacent, scale_of
 from draftproof.kernels.philox_triton import uniform_at
-from draftproof.kernels.residual_triton import draft_arguments, draft_prob, target_prob
+from draftproof.kernels.residual_triton import (
+    draft_arguments,
+    draft_prob,
+    drafted_arguments,
+    target_arguments,
+    target_prob,
+)
 from draftproof.kernels.row_stats import RowStats
 
 
@@ -140,34 +146,17 @@ def decide_token_triton(
     requests, nodes = drafted.tokens.shape
     vocab = logits.shape[1]
     block = block_for(vocab, block)
-    splits, per_split = split_vocabulary(requests, vocab, logits.device, block)
-    accepted, source, spoiled, scores, winners = scratch(requests, splits, logits.device)
+    scan = unwritten_scan(requests, logits, block)
     arguments, flags = draft_arguments(q, stats.inv_temp)
-    _decide[(requests, splits)](
-        logits,
-        logits.stride(0),
-        vocab,
-        stats.inv_temp,
-        stats.threshold,
-        stats.lse,
+    _decide[(requests, scan.splits)](
+        *target_arguments(logits, stats),
         stats.argmax,
         stats.bad,
-        drafted.tokens,
-        q.of,
-        drafted.cu_rows,
-        drafted.seeds,
-        drafted.positions,
-        nodes,
+        *drafted_arguments(drafted, q),
         *arguments,
-        accepted,
-        source,
-        spoiled,
-        scores,
-        winners,
-        splits,
-        per_split,
+        *scan,
         **flags,
         NODES=triton.next_power_of_2(nodes + 1),
         BLOCK=block,
     )
-    return finish(drafted, stats.argmax, accepted, source, spoiled, scores, winners)
+    return finish(drafted, stats.argmax, scan)

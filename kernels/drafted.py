@@ -81,6 +81,18 @@ class Decided:
     The caller raises: from such a row nothing is drawn."""
 
 
+def unwritten(drafted: Drafted) -> Decided:
+    """What kernels write all of: allocated, and holding anything."""
+    requests, width = drafted.tokens.shape
+    device = drafted.tokens.device
+    return Decided(
+        out=torch.empty((requests, width + 1), dtype=torch.int64, device=device),
+        num=torch.empty((requests,), dtype=torch.int32, device=device),
+        path=torch.empty((requests, width), dtype=torch.int64, device=device),
+        bad=torch.empty((requests,), dtype=torch.int32, device=device),
+    )
+
+
 def as_decided(paths: list[list[int]], last: list[int], bad: list[int], tokens: Tensor) -> Decided:
     """Packs the lists that the torch definitions walk with. `last` is -1 where nothing was drawn."""
     width = tokens.shape[1]

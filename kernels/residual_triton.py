@@ -1,7 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, ignore-errors
 """Triton side of `draftproof.kernels.residual`: probabilities from raw rows, and races over `(ratio p - q)+`.
 
-Draft rows come as one tuple of arguments, in the order that `draft_arguments` gives them.
+The target's rows, what was drafted and the draft rows each come as one tuple of arguments, in the order that
+`target_arguments`, `drafted_arguments` and `draft_arguments` give them.
 """
 
 import triton
@@ -12,6 +13,16 @@ from draftproof.kernels.philox_triton import exponential_tile
 from draftproof.kernels.race_triton import NOBODY, better, winner
 
 NO_MASS = tl.constexpr(1e-6)
+
+
+def target_arguments(logits, stats):
+    """Adjacent logits [R, V], and what of their statistics makes them probabilities."""
+    return logits, logits.stride(0), logits.shape[1], stats.inv_temp, stats.threshold, stats.lse
+
+
+def drafted_arguments(drafted, q):
+    """The drafted tokens, the draft rows they were drawn from, and where their requests are."""
+    return drafted.tokens, q.of, drafted.cu_rows, drafted.seeds, drafted.positions, drafted.tokens.shape[1]
 
 
 def draft_arguments(q, placeholder):

@@ -1,12 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, ignore-errors
 """Triton twin of `draftproof.kernels.walk`: one launch, one warp a request; the nodes lie in registers."""
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from draftproof.kernels.drafted import Decided, Drafted
+from draftproof.kernels.drafted import Decided, Drafted, unwritten
 from draftproof.kernels.race_triton import row_winner
 
 
@@ -64,13 +63,7 @@ def _walk(
 def walk_slices(scores: Tensor | None, ids: Tensor, drafted: Drafted) -> Decided:
     """The walk over ids [R], or, where `scores` are given, over the winners of slices [R, splits]."""
     requests, width = drafted.tokens.shape
-    like = {"device": ids.device, "dtype": torch.int64}
-    decided = Decided(
-        out=torch.empty((requests, width + 1), **like),
-        num=torch.empty((requests,), dtype=torch.int32, device=ids.device),
-        path=torch.empty((requests, width), **like),
-        bad=torch.empty((requests,), dtype=torch.int32, device=ids.device),
-    )
+    decided = unwritten(drafted)
     if requests == 0:
         return decided
     sliced = scores is not None
