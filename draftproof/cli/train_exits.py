@@ -17,6 +17,7 @@ from draftproof.cli.train_options import (
     Batch,
     Data,
     Epochs,
+    LearningRate,
     MaxNew,
     Out,
     Quiet,
@@ -68,8 +69,12 @@ It leaves the target earlier than `exit-adapter` does, and knows more of the tex
 
 USELESS = "Training did not raise acceptance: this adapter drafts no better than the bare exit. Try a later --layer."
 
+
+def _layer(default: str) -> Any:
+    return typer.Option("--layer", min=1, help=f"Layers of the target that draft. [default: {default}]")
+
+
 Vocab = Annotated[int, typer.Option("--vocab", min=1, help="Tokens that can be drafted at all.")]
-LearningRate = Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")]
 Train = Callable[
     ["Sequence[tuple[int, ...]]", "TrimmedVocabulary", "Report"],
     "tuple[ExitAdapter | KangarooAdapter, tuple[Epoch, ...]]",
@@ -80,9 +85,7 @@ Train = Callable[
 def exit_adapter(
     target: Target,
     out: Out,
-    layer: Annotated[
-        int | None, typer.Option("--layer", min=1, help="Layers of the target that draft. [default: a third of them]")
-    ] = None,
+    layer: Annotated[int | None, _layer("a third of them")] = None,
     text: Text = None,
     data: Data = None,
     tokens: Tokens = 50_000,
@@ -120,9 +123,7 @@ def exit_adapter(
 def kangaroo(
     target: Target,
     out: Out,
-    layer: Annotated[
-        int | None, typer.Option("--layer", min=1, help="Layers of the target that draft. [default: a tenth of them]")
-    ] = None,
+    layer: Annotated[int | None, _layer("a tenth of them")] = None,
     text: Text = None,
     data: Data = None,
     tokens: Tokens = 50_000,

@@ -44,6 +44,7 @@ Backend = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Answers that are written side by side.")]
 Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Times that all text is gone through.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of sampling and training. Equal seeds give equal results.")]
 Estimating = Annotated[bool, typer.Option("--estimate", help="Say how long it will take, and stop.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
