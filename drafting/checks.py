@@ -1,10 +1,51 @@
-"""What the engine makes sure of before a draft reaches the target: nothing a drafter says is indexed unchecked."""
+"""What the engine makes sure of before anything reaches the target: parts that fit, prompts and drafts that are legal.
+
+Nothing that a user or a drafter says is indexed unchecked.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from draftproof.drafting.draft import Draft
-from draftproof.drafting.drafter import DraftRequest
-from draftproof.errors import ContractError
+from draftproof.drafting.drafter import DrafterSpec, DraftRequest
+from draftproof.drafting.model import CachedModel, LayeredModel, ModelInfo
+from draftproof.drafting.rule import RuleSpec
+from draftproof.drafting.vocabulary import Vocabulary
+from draftproof.errors import ContextLengthError, ContractError, UsageError
+
+
+def check_parts(target: CachedModel, drafter: DrafterSpec, rule: RuleSpec, vocabulary: Vocabulary | None) -> None:
+    """Raises UsageError, naming the two, for a drafter that the rule or the target is not made for."""
+    if drafter.law not in rule.laws:
+        raise UsageError(
+            f"The rule {rule.name!r} cannot verify drafts of the law {drafter.law!r}, which the drafter "
+            f"{drafter.name!r} makes.",
+            remedy="Use rule='auto', which picks one for the drafter.",
+        )
+    if "layers" in drafter.needs and not (isinstance(target, LayeredModel) and target.supports_layers):
+        raise UsageError(
+            f"The drafter {drafter.name!r} runs layers of the target, which {target.info.architecture} on the "
+            f"backend {target.info.backend!r} does not offer."
+        )
+    if "text" in drafter.needs and vocabulary is None:
+        raise UsageError(
+            f"The drafter {drafter.name!r} needs the target's tokenizer, and the target was loaded without one."
+        )
+
+
+def check_prompt(prompt: Sequence[int], target: ModelInfo) -> None:
+    """Raises UsageError for an empty prompt or an id out of range, ContextLengthError for one that is too long."""
+    if not len(prompt):
+        raise UsageError("A prompt is empty.", remedy="Begin with at least one token, such as the model's BOS.")
+    wrong = next((token for token in prompt if not 0 <= token < target.vocab_size), None)
+    if wrong is not None:
+        raise UsageError(f"A prompt holds token {wrong}; the vocabulary has 0 … {target.vocab_size - 1}.")
+    if len(prompt) >= target.context_length:
+        raise ContextLengthError(
+            f"A prompt has {len(prompt)} tokens, and the context of {target.name} holds {target.context_length}.",
+            remedy="Shorten the prompt.",
+        )
 
 
 def check_draft(draft: Draft, request: DraftRequest, vocab_size: int, drafter: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
+from draftproof.drafting.checks import check_prompt
 from draftproof.drafting.drafter import Drafter
 from draftproof.drafting.generation import Chunk, FinishReason, Generation, Progress
 from draftproof.drafting.model import CachedModel
@@ -164,7 +165,7 @@ class SpeculativeDecoder:
     def _read(self, prompt: Prompt, index: int, count: int) -> list[int]:
         ids = self.encode(prompt)
         try:
-            self.session.check_prompt(ids)
+            check_prompt(ids, self.model.info)
         except DraftproofError as error:
             if count > 1:
                 error.add_note(f"It is prompt {index + 1} of {count}.")

@@ -11,26 +11,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from draftproof.drafting.checks import check_draft, depth_of
+from draftproof.drafting.checks import check_draft, check_parts, check_prompt
 from draftproof.drafting.draft import Draft, empty_draft
 from draftproof.drafting.drafter import Binding, Commit, Drafter, DraftRequest
 from draftproof.drafting.keyed_rng import KeyedRng
-from draftproof.drafting.model import CachedModel, LayeredModel, Pass
+from draftproof.drafting.model import CachedModel, Pass
 from draftproof.drafting.pass_costs import PassCosts, measure_pass_costs
 from draftproof.drafting.passes import prefill_pass, verify_pass
 from draftproof.drafting.penalties import penalised
 from draftproof.drafting.policy import Policy
-from draftproof.drafting.rounds import RowRound
 from draftproof.drafting.rows import RowOutcome, RowState, logprobs_of
 from draftproof.drafting.rule import Decision, Rule, Verification
-from draftproof.drafting.rules.applied import applied
 from draftproof.drafting.sampling import GREEDY, Sampling
+from draftproof.drafting.settlement import settle
 from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import ContextLengthError, OutOfMemoryError, UsageError
 
@@ -55,22 +54,7 @@ class Session:
         if self.drafter is None:
             return
         spec = self.drafter.spec
-        if spec.law not in self.rule.spec.laws:
-            raise UsageError(
-                f"The rule {self.rule.spec.name!r} cannot verify drafts of the law {spec.law!r}, which the drafter "
-                f"{spec.name!r} makes.",
-                remedy="Use rule='auto', which picks one for the drafter.",
-            )
-        layered = isinstance(self.target, LayeredModel) and self.target.supports_layers
-        if "layers" in spec.needs and not layered:
-            raise UsageError(
-                f"The drafter {spec.name!r} runs layers of the target, which {self.target.info.architecture} on the "
-                f"backend {self.target.info.backend!r} does not offer."
-            )
-        if "text" in spec.needs and self.vocabulary is None:
-            raise UsageError(
-                f"The drafter {spec.name!r} needs the target's tokenizer, and the target was loaded without one."
-            )
+        check_parts(self.target, spec, self.rule.spec, self.vocabulary)
         layers = self.target.info.n_layers
         self._taps = {layer: layer if layer >= 0 else layers + 1 + layer for layer in spec.hidden_layers}
         self._tapped = tuple(dict.fromkeys(self._taps.values()))
@@ -99,7 +83,7 @@ class Session:
         for row, prompt in prompts.items():
             if row in self.rows:
                 raise UsageError(f"Row {row} is open already.")
-            self.check_prompt(prompt)
+            check_prompt(prompt, self.target.info)
             if logprobs is not None and not 0 <= logprobs <= self.target.info.vocab_size:
                 raise UsageError(f"logprobs is {logprobs}; expected 0 … {self.target.info.vocab_size} alternatives.")
             room = self.target.info.context_length - len(prompt)
@@ -114,31 +98,26 @@ class Session:
                 self.target.add_row(row)
                 added.append(row)
             return self._prefill(states)
-        except BaseException:
-            self._abandon(added)
+        except BaseException as error:
+            self._abandon(added, error)
             raise
 
-    def check_prompt(self, prompt: Sequence[int]) -> None:
-        """Raises UsageError for an empty prompt or an id out of range, ContextLengthError for one that is too long."""
-        context, vocab = self.target.info.context_length, self.target.info.vocab_size
-        if not len(prompt):
-            raise UsageError("A prompt is empty.", remedy="Begin with at least one token, such as the model's BOS.")
-        wrong = next((token for token in prompt if not 0 <= token < vocab), None)
-        if wrong is not None:
-            raise UsageError(f"A prompt holds token {wrong}; the vocabulary has 0 … {vocab - 1}.")
-        if len(prompt) >= context:
-            raise ContextLengthError(
-                f"A prompt has {len(prompt)} tokens, and the context of {self.target.info.name} holds {context}.",
-                remedy="Shorten the prompt.",
-            )
+    def _abandon(self, rows: Sequence[int], error: BaseException) -> None:
+        """Forget rows that `error` kept from being opened whole.
 
-    def _abandon(self, rows: Sequence[int]) -> None:
-        """Forget rows that were not opened whole. The drafter may know some of them or none."""
+        The drafter may know some of them or none, and may be what failed: what it raises now is noted in `error`, the
+        one that counts.
+        """
         for row in rows:
             self.target.drop_row(row)
             if self.rows.pop(row, None) is not None and self.drafter is not None:
-                with suppress(Exception):  # it may be what failed
+                try:
                     self.drafter.stop([row])
+                except Exception as also:
+                    error.add_note(
+                        f"The drafter {self.drafter.spec.name!r} could not forget row {row}: "
+                        f"{type(also).__name__}: {also}"
+                    )
 
     def close(self, rows: Sequence[int]) -> None:
         """Forget rows; their memory serves others."""
@@ -272,7 +251,7 @@ class Session:
         outcomes, events = [], []
         with self._breaking(*rows):
             for index, (row, decision) in enumerate(zip(rows, decisions, strict=True)):
-                outcome, event = self._settle(index, row, decision, draft, result, costs)
+                outcome, event = self._commit(index, row, decision, draft, result, costs)
                 outcomes.append(outcome)
                 events.append(event)
             if self.drafter is not None:
@@ -331,22 +310,17 @@ class Session:
             )
         )
 
-    def _settle(
+    def _commit(
         self, index: int, row: int, decision: Decision, draft: Draft, result: Pass, costs: tuple[float, float]
     ) -> tuple[RowOutcome, Commit]:
-        """Commit what the rule let through, cut at the first stop token and at the row's limit."""
+        """Commit what a decision came to, and say what there is to tell of it."""
         state = self.rows[row]
-        tokens, parents = draft.tree(index)
-        emitted = [*(tokens[node] for node in decision.path), decision.token]
-        stop = next((i for i, token in enumerate(emitted) if token in state.stop_ids), len(emitted) - 1)
-        emitted = emitted[: min(stop + 1, state.limit - len(state.tokens))]
-        path = decision.path[: len(emitted) - 1]
-        position = len(state.tokens)
-        slots = [0, *(node + 1 for node in path)]
+        name = "none" if self.drafter is None else self.drafter.spec.name
+        settled = settle(row, state, index, draft, decision, self.rule, name, costs)
+        slots = [0, *(node + 1 for node in settled.path)]
         self.target.commit(row, slots)
-        state.tokens.extend(emitted)
-        state.done = emitted[-1] in state.stop_ids or len(state.tokens) >= state.limit
-        record = self._record(index, row, position, decision, draft, parents, len(emitted), costs)
+        state.tokens.extend(settled.tokens)
+        state.done = settled.done
         state.rounds += 1
         where = torch.tensor(slots)
         assert result.logits is not None
@@ -358,42 +332,9 @@ class Session:
                 for layer, tap in self._taps.items()
                 if tap in result.hidden  # a resumed pass does not go through the layers below
             }
-        reported = () if logits is None else logprobs_of(logits, tuple(emitted), state.logprobs)
-        event = Commit(row, tuple(emitted), tuple(path), len(state.tokens), hidden, logits)
-        return RowOutcome(row, tuple(emitted), state.done, record, reported), event
+        reported = () if logits is None else logprobs_of(logits, settled.tokens, state.logprobs)
+        event = Commit(row, settled.tokens, settled.path, len(state.tokens), hidden, logits)
+        return RowOutcome(row, settled.tokens, settled.done, settled.record, reported), event
 
     def _wants_logits(self, state: RowState) -> bool:
         return state.logprobs is not None or (self.drafter is not None and "logits" in self.drafter.spec.needs)
-
-    def _record(
-        self,
-        index: int,
-        row: int,
-        position: int,
-        decision: Decision,
-        draft: Draft,
-        parents: list[int],
-        emitted: int,
-        costs: tuple[float, float],
-    ) -> RowRound:
-        name = self.drafter.spec.name if self.drafter is not None and parents else "none"
-        score = None
-        if draft.score is not None and parents:
-            score = float(draft.score[index, : len(parents)].sum())
-        rule, lossless = applied(self.rule, draft.law, self.rows[row].sampling)
-        return RowRound(
-            row=row,
-            index=self.rows[row].rounds,
-            position=position,
-            drafter=draft.source[index] if draft.source and parents else name,
-            law=draft.law,
-            rule=rule,
-            lossless=lossless,
-            drafted=len(parents),
-            depth=depth_of(parents),
-            accepted=len(decision.path),
-            emitted=emitted,
-            score=score,
-            draft_ms=costs[0],
-            verify_ms=costs[1],
-        )

@@ -122,11 +122,12 @@ def generate(
     with GenerationStatus() as status:
         status.show(f"Loading {target} …")
         decoder = _decoder(target, (drafter, rule, policy), (backend, dtype, device), status)
+        from draftproof.drafting.checks import check_prompt
         from draftproof.drafting.sampling import Sampling
 
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
         asked = _prompt(text, system, raw or not getattr(decoder.tokenizer, "chat_template", None))
-        decoder.session.check_prompt(decoder.encode(asked))  # before a run is begun for it
+        check_prompt(decoder.encode(asked), decoder.model.info)  # before a run is begun for it
         options = {"max_new_tokens": max_new_tokens, "stop": list(stop or ()), "logprobs": logprobs}
         log = None
         if not no_store:

@@ -419,6 +419,35 @@ def test_rows_that_could_not_all_be_opened_leave_nothing(model: TransformersMode
     session.open({0: PROMPT})
 
 
+class Clinging(Forgetful):
+    """Nor lets go of the first."""
+
+    def stop(self, rows: Sequence[int]) -> None:
+        raise OSError(f"rows {list(rows)} stay")
+
+
+def test_a_drafter_that_fails_while_it_cleans_up_hides_no_error_and_loses_none(model: TransformersModel) -> None:
+    session = session_of(model, Clinging(lambda tokens, budget: ([], [])))
+    with pytest.raises(RuntimeError, match="one is enough") as caught:
+        session.open({0: PROMPT, 1: OTHER})
+    assert caught.value.__notes__ == [
+        f"The drafter 'scripted' could not forget row {row}: OSError: rows [{row}] stay" for row in (0, 1)
+    ]
+    assert session.rows == {}
+
+
+def test_a_drafter_that_cleans_up_leaves_no_note(model: TransformersModel) -> None:
+    class Late(Scripted):
+        def start(self, event: Commit) -> None:
+            super().start(event)
+            if event.row:
+                raise RuntimeError("too late")
+
+    with pytest.raises(RuntimeError, match="too late") as caught:
+        session_of(model, Late(lambda tokens, budget: ([], []))).open({0: PROMPT, 1: OTHER})
+    assert not hasattr(caught.value, "__notes__")
+
+
 @pytest.mark.parametrize("logprobs", [-1, 98])
 def test_more_alternatives_than_tokens_are_refused(model: TransformersModel, logprobs: int) -> None:
     with pytest.raises(UsageError, match="logprobs"):
