@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from draftproof.drafting.rules import block, follow, match, multi_draft, recursive, token
 from tests.drafting.rules import broken_rules as broken
 from tests.drafting.rules.enumeration import (
+    BranchingRow,
+    Tree,
     continued,
     distance,
     emitted_law,
+    every_run,
     fixed_tree,
     random_laws,
     sampled_chain,
@@ -159,14 +163,46 @@ def test_a_mistake_misses_the_law_of_the_target(decide, drafting):
     assert worst > VISIBLE
 
 
+P, Q = torch.tensor([1 / 3, 2 / 3], dtype=torch.float64), torch.tensor([2 / 3, 1 / 3], dtype=torch.float64)
+
+
+def law_of_rounds(decide, *, drafted_again, length=3, drafted=2):
+    """The law [2, 2, 2] of texts made by rounds; `drafted_again` gives a position the same draft in every round."""
+
+    def run(branches):
+        text, known = [], {}
+        while len(text) < length:
+            tree = Tree()
+            first = len(text) if drafted_again else len(known)
+            for node, place in enumerate(range(first, first + drafted)):
+                if place not in known:
+                    known[place] = branches.choose(Q.tolist())
+                tree.add(known[place], node - 1, Q)
+            decision = decide(BranchingRow(tree, lambda text: P, branches))
+            text += [*(tree.tokens[node] for node in decision.path), decision.token]
+        return tuple(text[:length])
+
+    law = np.zeros((2,) * length)
+    for weight, text in every_run(run):
+        law[text] += weight
+    return law
+
+
+def test_rounds_that_draft_from_the_same_numbers_bias_block_verification():
+    wanted = continued(lambda text: P, (), 2, 3)
+    assert distance(law_of_rounds(block.decide_row, drafted_again=False), wanted) < EXACT
+    assert distance(law_of_rounds(token.decide_row, drafted_again=True), wanted) < EXACT
+    biased = law_of_rounds(block.decide_row, drafted_again=True)
+    assert distance(biased, wanted) == pytest.approx(7 / 108, abs=EXACT)
+
+
 def mean_accepted(decide, drafting, target, draft, vocab, length):
     return emitted_law(decide, drafting, target, draft, vocab, length)[1]
 
 
 def test_block_verification_accepts_what_its_paper_says_and_token_verification_less():
     """Sun et al., section 2: p = (1/3, 2/3), q = (2/3, 1/3), two drafted tokens: 11/9 against 10/9."""
-    p, q = torch.tensor([1 / 3, 2 / 3], dtype=torch.float64), torch.tensor([2 / 3, 1 / 3], dtype=torch.float64)
-    target, draft = (lambda text: p), (lambda text: q)
+    target, draft = (lambda text: P), (lambda text: Q)
     accepted = partial(mean_accepted, drafting=sampled_chain(2), target=target, draft=draft, vocab=2, length=3)
     assert accepted(block.decide_row) == pytest.approx(11 / 9, abs=1e-12)
     assert accepted(token.decide_row) == pytest.approx(10 / 9, abs=1e-12)
