@@ -25,7 +25,7 @@ from draftproof.drafting.backends.lean_pages import gather
 from draftproof.drafting.backends.lean_rotary import RotaryTable
 from draftproof.drafting.backends.lean_shape import LeanShape, lean_shape, why_not, why_not_model
 from draftproof.drafting.backends.lean_weights import LeanLayer, Source, WeightBuilder
-from draftproof.drafting.backends.packed_linear import PackedLinear
+from draftproof.drafting.backends.packed_linear import PackedLinear, unit
 from draftproof.drafting.backends.ragged_cache import memory_shortage
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow, RowTable
@@ -199,13 +199,13 @@ class LeanLlama:
         A few ids are cheaper than all where embeddings are tied. Else all are computed: rows cannot be taken out of
         packed weights.
         """
-        flat = self._unit(hidden.to(torch.float32).reshape(-1, self._info.hidden_size), self._norm_floor)
+        flat = hidden.to(torch.float32).reshape(-1, self._info.hidden_size)
         if ids is None:
             logits = self._ends.head(flat)
         else:
             _check_ids(ids, self._info.vocab_size)
             if self._shape.tied:
-                logits = (flat * self._ends.norm) @ self._ends.embeddings[ids].T
+                logits = (unit(flat, self._norm_floor) * self._ends.norm) @ self._ends.embeddings[ids].T
             else:
                 logits = self._ends.head(flat).index_select(-1, ids)
         return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
@@ -255,7 +255,7 @@ class LeanLlama:
     ) -> None:
         """Adds the layer's two results to `states` [T, H] in place."""
         layer, shape = self._layers[index], self._shape
-        qkv = layer.queries_keys_values(self._unit(states, self._norm_floor))
+        qkv = layer.queries_keys_values(states)
         if layer.head_norms is not None:
             heads = qkv.view(-1, shape.heads + 2 * shape.kv_heads, shape.head_size)[:, : layer.head_norms.shape[0]]
             length = torch.linalg.vector_norm(heads, dim=-1, keepdim=True)
@@ -265,15 +265,8 @@ class LeanLlama:
             mixed = attentions[0](index, qkv)
         else:
             mixed = torch.cat([attend(index, part) for attend, part in zip(attentions, qkv.split(counts), strict=True)])
-        states.add_(layer.out(mixed))
-        gate, up = layer.gate_up(self._unit(states, self._norm_floor)).chunk(2, dim=-1)
-        states.add_(layer.down(torch.nn.functional.silu(gate, inplace=True) * up))
-
-    @staticmethod
-    def _unit(vectors: Tensor, floor: Tensor) -> Tensor:
-        """x / sqrt(|x|² + width · epsilon): the RMS norm but for a factor, which is in the weights that follow."""
-        length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        return vectors / torch.hypot(length, floor)
+        layer.out(mixed, onto=states)
+        layer.down(layer.gate_up(states), onto=states)
 
     def _check_taps(self, taps: Sequence[int], first: int, last: int) -> None:
         wrong = next((layer for layer in taps if not first <= layer <= last), None)

@@ -1,8 +1,8 @@
 """Weights on huge pages, so that reading them all is not held up by looking up addresses.
 
 Every pass streams through hundreds of megabytes of packed weights. On pages of 4 KiB the processor looks up an address
-135 thousand times for half a gigabyte, in a virtual machine at twice the price, and prefetching ends at each page; on
-pages of 2 MiB a pass over SmolLM2 took a sixth less time. Linux gathers pages on request (MADV_COLLAPSE, since 6.1);
+135 thousand times for half a gigabyte, in a virtual machine at twice the price, and prefetching ends at each page; of
+pages of 2 MiB there are 260. Linux gathers pages on request (MADV_COLLAPSE, since 6.1);
 elsewhere, and where the system forbids it, all stays as it is. No content and no address changes.
 """
 

@@ -2,7 +2,8 @@
 
 - Queries, keys and values come from one multiplication, gate and up projection from another.
 - An RMS norm divides by the root of the mean square and multiplies with a weight. The weight is multiplied into the
-  matrix that follows, with the square root of the width, so that what remains is a division by the vector's length.
+  matrix that follows, with the square root of the width, so that what remains is a division by the vector's length,
+  which is that matrix's step before. The gate of the feed-forward network is the step before the last matrix.
 - The scale of attention is multiplied into the queries' weights.
 - Rotary embedding turns pairs of numbers. Where transformers pairs number i of a head with i + size / 2, rows are
   reordered so that pairs lie side by side, as a complex number does; the product of query and key does not change.
@@ -57,6 +58,7 @@ class WeightBuilder:
         self._shape = shape
         self._source = source
         self._workspace = torch.empty(0)
+        self._floor = shape.hidden_size * shape.epsilon
 
     def ends(self) -> LeanEnds:
         shape = self._shape
@@ -65,7 +67,7 @@ class WeightBuilder:
         embeddings = torch.empty(table.shape).copy_(table)
         norm = self._vector("model.norm") * shape.hidden_size**0.5
         matrix = self._together([embeddings if shape.tied else self._needed("lm_head.weight")])
-        head = PackedLinear(matrix.mul_(norm))
+        head = PackedLinear(matrix.mul_(norm), before="unit", floor=self._floor)
         self._workspace = torch.empty(0)  # far more than a layer needs
         return LeanEnds(embeddings=embeddings, norm=norm, head=head)
 
@@ -75,7 +77,9 @@ class WeightBuilder:
         before, after = f"model.layers.{index}.self_attn", f"model.layers.{index}.mlp"
         gate_up = self._together([self._weight(f"{after}.gate_proj"), self._weight(f"{after}.up_proj")])
         gate_up.mul_(self._vector(f"model.layers.{index}.post_attention_layernorm") * width)
-        packed_gate_up = PackedLinear(gate_up, self._biases([f"{after}.gate_proj", f"{after}.up_proj"]))
+        packed_gate_up = PackedLinear(
+            gate_up, self._biases([f"{after}.gate_proj", f"{after}.up_proj"]), before="unit", floor=self._floor
+        )
 
         scale = 1.0 if shape.head_norms else size**-0.5
         queries, keys, values = (f"{before}.{name}_proj" for name in "qkv")
@@ -90,12 +94,14 @@ class WeightBuilder:
             bias[: shape.heads * size] *= scale
         qkv.mul_(self._vector(f"model.layers.{index}.input_layernorm") * width)
         return LeanLayer(
-            queries_keys_values=PackedLinear(qkv, bias),
+            queries_keys_values=PackedLinear(qkv, bias, before="unit", floor=self._floor),
             head_norms=self._head_norms(before) if shape.head_norms else None,
             out=PackedLinear(self._together([self._weight(f"{before}.o_proj")]), self._biases([f"{before}.o_proj"])),
             gate_up=packed_gate_up,
             down=PackedLinear(
-                self._together([self._weight(f"{after}.down_proj")]), self._biases([f"{after}.down_proj"])
+                self._together([self._weight(f"{after}.down_proj")]),
+                self._biases([f"{after}.down_proj"]),
+                before="gate",
             ),
         )
 

@@ -111,8 +111,24 @@ def _engine() -> str:
     threads = torch.get_num_threads()
     return (
         f"torch {torch.__version__} with {threads} thread{'' if threads == 1 else 's'}, "
-        f"transformers {version('transformers')}, {cuda}, {triton}"
+        f"transformers {version('transformers')}, {cuda}, {triton}; on the CPU, {_multiplication()}"
     )
+
+
+def _multiplication() -> str:
+    """Which code multiplies float32 matrices in the lean backend, and why not our own."""
+    from draftproof.drafting.backends.native import CannotBuildError, library
+    from draftproof.drafting.backends.packed_linear import best_layout
+
+    layout = best_layout()
+    if layout == "native":
+        return "own code compiled for this processor"
+    try:
+        library()
+        reason = "the compiled code computed something else"
+    except CannotBuildError as error:
+        reason = str(error)
+    return f"the multiplication of torch ({layout}), slower for drafts: {reason}"
 
 
 def _models() -> str:
@@ -123,7 +139,7 @@ def _models() -> str:
     from draftproof.drafting.models.load import backend_for, checkpoint_config
     from draftproof.settings import settings
 
-    folder = settings().cache_dir / "models"
+    folder = settings().models_folder
     fetched = [name for name, entry in CATALOGUE.items() if fetched_folder(entry, folder) is not None]
     default = fetched_folder(SMOLLM2_135M, folder)
     if default is None:

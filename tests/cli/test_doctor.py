@@ -34,11 +34,28 @@ def _checks(cli: Cli) -> dict[str, dict[str, str]]:
 def test_the_engine_is_told_with_its_versions_and_what_to_fetch(cli: Cli) -> None:
     import torch
 
+    from draftproof.drafting.backends.packed_linear import best_layout
+
     checks = _checks(cli)
     assert checks["engine"]["status"] == "ok"
     assert f"torch {torch.__version__} with {torch.get_num_threads()} thread" in checks["engine"]["detail"]
     assert "CUDA" in checks["engine"]["detail"]
     assert "Triton" in checks["engine"]["detail"]
+    assert ("own code compiled" in checks["engine"]["detail"]) == (best_layout() == "native")
+
+
+def test_without_a_compiler_the_engine_says_why_it_is_slower(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from draftproof.drafting.backends import native, packed_linear
+
+    def missing() -> None:
+        raise native.CannotBuildError("there is no C compiler (cc, gcc or clang) on the PATH")
+
+    monkeypatch.setattr(packed_linear, "best_layout", lambda: "mkl")
+    monkeypatch.setattr(native, "library", missing)
+    checks = _checks(cli)
+    assert checks["engine"]["status"] == "ok"
+    assert "torch (mkl)" in checks["engine"]["detail"]
+    assert "there is no C compiler" in checks["engine"]["detail"]
     assert checks["models"]["status"] == "note"
     assert "draftproof models fetch smollm2-135m" in checks["models"]["detail"]
 

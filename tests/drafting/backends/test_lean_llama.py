@@ -88,7 +88,7 @@ def test_results_can_be_changed_and_trained_on(tiny_llama: PreTrainedModel) -> N
 def test_a_pass_that_runs_out_of_memory_leaves_rows_without_half_written_slots(
     tiny_llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(x: torch.Tensor) -> torch.Tensor:
+    def exhausted(x: torch.Tensor, **given: object) -> torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
     cached = LeanLlama.from_transformers(tiny_llama)

@@ -8,7 +8,8 @@ import torch
 import draftproof.drafting.backends.packed_linear as packed_linear
 from draftproof.drafting.backends.packed_linear import Layout, PackedLinear, best_layout, is_right
 
-HERE: list[Layout] = [layout for layout in ("mkl", "onednn", "plain") if is_right(layout)]
+_ALL: tuple[Layout, ...] = ("native", "mkl", "onednn", "plain")
+HERE = [layout for layout in _ALL if is_right(layout)]
 
 
 @pytest.mark.parametrize("layout", HERE)
@@ -36,27 +37,40 @@ def test_the_weight_is_a_copy(layout: Layout) -> None:
     assert torch.equal(packed(x), torch.full((1, 4), 4.0))
 
 
-def test_a_layout_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = best_layout()
-    assert is_right(first)
-    right = packed_linear._PACK[first]
-    monkeypatch.setitem(packed_linear._PACK, first, lambda weight: right(weight * 1.001))
-    assert not is_right(first)
+@pytest.mark.parametrize("layout", HERE)
+def test_every_layout_adds_to_what_is_there_and_takes_the_steps_before(layout: Layout) -> None:
+    weight, x = torch.randn(12, 10), torch.randn(5, 10)
+    held = torch.randn(5, 12)
+    wanted = held + (x / (x.square().sum(-1, keepdim=True) + 0.3).sqrt()) @ weight.T
+    assert PackedLinear(weight, before="unit", floor=0.3, layout=layout)(x, onto=held) is held
+    assert torch.allclose(held, wanted, atol=1e-5)
+    gates, through = torch.randn(5, 10), torch.randn(5, 10)
+    wanted = (torch.nn.functional.silu(gates) * through) @ weight.T
+    got = PackedLinear(weight, before="gate", layout=layout)(torch.cat([gates, through], dim=-1))
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", HERE)
+def test_a_layout_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, layout: Layout) -> None:
+    right = packed_linear._PACKED[layout]
+    monkeypatch.setitem(packed_linear._PACKED, layout, lambda weight, *rest: right(weight * 1.001, *rest))
+    assert not is_right(layout)
 
 
 def test_a_layout_that_is_wrong_for_some_numbers_of_rows_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = packed_linear._multiplication("plain")
-    monkeypatch.setattr(
-        packed_linear, "_multiplication", lambda layout: lambda x, *rest: right(x, *rest) * (x.shape[0] < 100)
-    )
-    assert not is_right("plain")
+    class Wrong(packed_linear._Plain):
+        def _product(self, x: torch.Tensor) -> torch.Tensor:
+            return super()._product(x) * (x.shape[0] < 100)
+
+    monkeypatch.setitem(packed_linear._PACKED, "mkl", Wrong)
+    assert not is_right("mkl")
 
 
 def test_a_library_that_is_not_there_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(weight: torch.Tensor) -> torch.Tensor:
+    def missing(*given: object) -> packed_linear._Plain:
         raise AttributeError("'_OpNamespace' 'mkl' object has no attribute '_mkl_reorder_linear_weight'")
 
-    for layout in ("mkl", "onednn"):
-        monkeypatch.setitem(packed_linear._PACK, layout, missing)
-    monkeypatch.setattr(packed_linear, "best_layout", best_layout.__wrapped__)
-    assert packed_linear.best_layout() == "plain"
+    layouts: list[Layout] = ["native", "mkl", "onednn"]
+    for layout in layouts:
+        monkeypatch.setitem(packed_linear._PACKED, layout, missing)
+    assert best_layout.__wrapped__() == "plain"

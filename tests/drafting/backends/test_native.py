@@ -1,0 +1,164 @@
+"""Our own multiplication: for every processor that its source knows, against exact numbers, and without a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import draftproof.drafting.backends.native as native
+import draftproof.drafting.backends.packed_linear as packed_linear
+from draftproof.drafting.backends.native import CannotBuildError, built, library
+from draftproof.drafting.backends.packed_linear import Before, PackedLinear, best_layout, is_right
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+_X86 = "avx2" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
+PROCESSORS = [(), ("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-fma", "-mno-avx")] if _X86 else [()]
+
+
+compiled = cache(built)
+
+
+@pytest.fixture(params=PROCESSORS, ids=lambda flags: " ".join(flags) or "this one")
+def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
+    loaded = compiled(*request.param)
+    monkeypatch.setattr(packed_linear, "library", lambda: loaded)
+    return loaded
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def exact(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, before: Before, floor: float
+) -> torch.Tensor:
+    x = x.double()
+    if before == "unit":
+        x = x / (x.square().sum(-1, keepdim=True) + floor).sqrt()
+    if before == "gate":
+        gate, through = x.chunk(2, dim=-1)
+        x = torch.nn.functional.silu(gate) * through
+    return torch.nn.functional.linear(x, weight.double(), None if bias is None else bias.double())
+
+
+@pytest.mark.parametrize("before", ["nothing", "unit", "gate"])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_it_is_right_for_all_numbers_of_rows_and_outputs(code: ctypes.CDLL, before: Before, with_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    for outputs, width in [(1, 1), (7, 300), (31, 5), (32, 64), (33, 64), (100, 257)]:
+        weight = torch.randn(outputs, width, generator=generator)
+        bias = torch.randn(outputs, generator=generator) if with_bias else None
+        packed = PackedLinear(weight, bias, before=before, floor=0.1, layout="native")
+        for rows in (*range(1, 31), 64):
+            x = 3 * torch.randn(rows, width * (2 if before == "gate" else 1), generator=generator)
+            wanted = exact(x, weight, bias, before, 0.1)
+            bound = 1e-6 * float(wanted.abs().max()) * width**0.5 + 1e-6
+            assert float((packed(x).double() - wanted).abs().max()) < bound
+            held = torch.randn(rows, outputs, generator=generator)
+            wanted = wanted + held.double()
+            assert packed(x, onto=held) is held
+            assert float((held.double() - wanted).abs().max()) < 2 * bound
+
+
+def test_nothing_is_written_beside_the_result(code: ctypes.CDLL) -> None:
+    for outputs in (1, 31, 33, 40):
+        packed = PackedLinear(torch.randn(outputs, 16), layout="native")
+        for rows in (1, 13, 15):
+            around = torch.full((rows + 2, outputs), 7.0)
+            packed(torch.randn(rows, 16), onto=around[1:-1])
+            assert bool((around[0] == 7.0).all() and (around[-1] == 7.0).all())
+
+
+def test_a_row_gives_the_same_bits_alone_and_among_others(code: ctypes.CDLL, threads: None) -> None:
+    x = torch.randn(40, 2 * 96)
+    packed = PackedLinear(torch.randn(70, 96), torch.randn(70), before="gate", layout="native")
+    together = packed(x)
+    torch.set_num_threads(1)
+    for first, last in [(0, 1), (3, 8), (5, 19), (20, 40)]:
+        assert torch.equal(packed(x[first:last]), together[first:last])
+
+
+def test_what_is_not_a_number_stays_in_its_row_and_shows(code: ctypes.CDLL) -> None:
+    befores: tuple[Before, ...] = ("nothing", "unit", "gate")
+    for before in befores:
+        packed = PackedLinear(torch.randn(40, 32), before=before, floor=1.0, layout="native")
+        x = torch.randn(5, 64 if before == "gate" else 32)
+        x[2, 3] = float("nan")
+        bad = packed(x).isnan()
+        assert bool(bad[2].all())
+        assert not bool(bad[[0, 1, 3, 4]].any())
+
+
+def test_gates_are_right_at_their_ends(code: ctypes.CDLL) -> None:
+    gates = torch.tensor([-1e30, -1e4, -200.0, -90.0, -87.5, -20.0, -1e-3, 0.0, 1e-3, 5.0, 20.0, 88.5, 300.0, 1e30])
+    packed = PackedLinear(torch.eye(len(gates)), before="gate", layout="native")
+    got = packed(torch.cat([gates, torch.ones(len(gates))]).unsqueeze(0))[0]
+    wanted = torch.nn.functional.silu(gates.double())
+    assert bool(((got.double() - wanted).abs() <= 1e-6 * wanted.abs() + 1e-7).logical_or(gates < -1e4).all())
+    assert float(got[0].abs()) < 1e-6  # it is 0; e^88 stands for infinity
+
+
+def test_wrong_tensors_are_refused_before_any_address_is_used() -> None:
+    packed = PackedLinear(torch.randn(8, 4), layout="native")
+    gate = PackedLinear(torch.randn(8, 4), before="gate", layout="native")
+    for of, x, onto in [
+        (packed, torch.randn(2, 5), None),
+        (packed, torch.randn(2, 4).double(), None),
+        (gate, torch.randn(2, 4), None),
+        (packed, torch.randn(2, 4), torch.randn(2, 9)),
+        (packed, torch.randn(2, 4), torch.randn(1, 8)),
+        (packed, torch.randn(2, 4), torch.randn(8, 2).T),
+    ]:
+        with pytest.raises(ValueError, match="was expected"):
+            of(x, onto=onto)
+
+
+def test_rows_that_lie_apart_in_memory_are_read_rightly() -> None:
+    weight, wide = torch.randn(8, 4), torch.randn(3, 10)
+    packed = PackedLinear(weight, layout="native")
+    assert torch.equal(packed(wide[:, 2:6]), packed(wide[:, 2:6].clone()))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [("/nowhere/cc", "/nowhere/cc"), ("false", "ended with 1"), ("true", "native.so")],
+    ids=["missing", "fails", "makes nothing"],
+)
+def test_without_a_working_compiler_torch_multiplies(monkeypatch: pytest.MonkeyPatch, compiler: str, said: str) -> None:
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setattr(packed_linear, "library", library.__wrapped__)
+    with pytest.raises(CannotBuildError, match=said):
+        library.__wrapped__()
+    assert not is_right("native")
+    assert best_layout.__wrapped__() in {"mkl", "onednn", "plain"}
+
+
+def test_no_compiler_on_the_path_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotBuildError, match="no C compiler"):
+        library.__wrapped__()
+
+
+def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert is_right("native")
+    for found, put in [("sums[i][j] += number", "sums[i][j] -= number"), ("if (add) sum +=", "if (0) sum +=")]:
+        source = native.SOURCE.read_text()
+        assert found in source
+        (tmp_path / "wrong.c").write_text(source.replace(found, put))
+        monkeypatch.setattr(native, "SOURCE", tmp_path / "wrong.c")
+        wrong = built()
+        monkeypatch.undo()
+        monkeypatch.setattr(packed_linear, "library", lambda wrong=wrong: wrong)
+        assert not is_right("native")
+        monkeypatch.undo()
