@@ -18,8 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from draftproof.errors import InputError, UnknownNameError, UsageError
 
 REQUIRED = inspect.Parameter.empty
-_NOT_ASKED = ("name", "vocabulary")
-"""Arguments of classes that the catalogues fill in."""
+_NOT_ASKED = ("name", "vocabulary", "models_folder")
+"""Arguments that the catalogues fill in, or whoever asks them for a part."""
 _LONGEST_SHOWN = 80
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
@@ -70,8 +70,18 @@ class Argument:
         return self.name if self.required else f"{self.name}={_value(self.default)}"
 
 
-def make_part(kind: str, listings: Sequence[Listing], name: str, arguments: Mapping[str, Any]) -> Any:
-    """The part called `name`. Raises UnknownNameError, and UsageError for arguments that it does not take."""
+def make_part(
+    kind: str,
+    listings: Sequence[Listing],
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    filled_in: Mapping[str, Any] | None = None,
+) -> Any:
+    """The part called `name`; `filled_in` are given to what takes them, and cannot be asked for.
+
+    Raises UnknownNameError, and UsageError for arguments that it does not take.
+    """
     listing = next((each for each in listings if each.name == name), None)
     if listing is None:
         raise UnknownNameError(
@@ -79,8 +89,10 @@ def make_part(kind: str, listings: Sequence[Listing], name: str, arguments: Mapp
         )
     part = f"{kind.capitalize()} {name!r}"
     _check(part, listing, arguments)
+    make = _loaded(listing.make)
+    takes = inspect.signature(make).parameters
     try:
-        return _loaded(listing.make)(**arguments)
+        return make(**arguments, **{each: value for each, value in (filled_in or {}).items() if each in takes})
     except OSError as error:
         raise InputError(f"{part}: a file cannot be read: {error.strerror or error}.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass
+from pathlib import Path
 
 from draftproof.drafting.drafter import Drafter
 from draftproof.drafting.drafters.catalogue import create_drafter
@@ -14,14 +15,14 @@ from draftproof.errors import UsageError
 from draftproof.named import parse_named
 
 
-def drafter_of(part: str | Drafter | None) -> Drafter | None:
-    """None, as the name `none`, decodes plainly."""
+def drafter_of(part: str | Drafter | None, models_folder: Path | None = None) -> Drafter | None:
+    """None, as the name `none`, decodes plainly. `models_folder` is where fetched models are, as for `load_model`."""
     if part is not None and not isinstance(part, str | Drafter):
         raise _no_part(part, "drafter")
     if not isinstance(part, str):
         return part
     name, arguments = parse_named(part)
-    return create_drafter(name, **arguments)
+    return create_drafter(name, models_folder, **arguments)
 
 
 def rule_of(part: str | Rule) -> Rule:

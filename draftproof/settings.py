@@ -26,6 +26,10 @@ class Settings(BaseSettings):
     )
     """Where compiled preludes, proofs and models are kept."""
 
+    @property
+    def models_folder(self) -> Path:
+        return self.cache_dir / "models"
+
 
 @cache
 def settings() -> Settings:

@@ -35,30 +35,45 @@ def _trigram(table: str | None = None, **settings: Any) -> Drafter:
     return Trigram(None if table is None else TrigramTable.load(table), **settings)
 
 
-def _small_lm(model: str, backend: Literal["auto", "lean", "transformers"] = "auto", **settings: Any) -> Drafter:
+def _small_lm(
+    model: str,
+    backend: Literal["auto", "lean", "transformers"] = "auto",
+    models_folder: Path | None = None,
+    **settings: Any,
+) -> Drafter:
     """`model`: whatever `load_model` takes."""
     from draftproof.drafting.drafters.small_lm import SmallLM
     from draftproof.drafting.models.load import load_model
 
-    loaded = load_model(model, backend=backend)
+    loaded = load_model(model, backend=backend, models_folder=models_folder)
     return SmallLM(loaded.model, vocabulary=loaded.vocabulary, **settings)
 
 
-def _tokens_of_both(model: str, backend: Literal["auto", "lean", "transformers"] = "auto", **settings: Any) -> Drafter:
+def _tokens_of_both(
+    model: str,
+    backend: Literal["auto", "lean", "transformers"] = "auto",
+    models_folder: Path | None = None,
+    **settings: Any,
+) -> Drafter:
     """`model`: whatever `load_model` takes; its tokenizer may be any."""
     from draftproof.drafting.drafters.cross_vocab_tokens import TokenIntersection
     from draftproof.drafting.models.load import load_model
 
-    loaded = load_model(model, backend=backend)
+    loaded = load_model(model, backend=backend, models_folder=models_folder)
     return TokenIntersection(loaded.model, loaded.vocabulary, **settings)
 
 
-def _through_text(model: str, backend: Literal["auto", "lean", "transformers"] = "auto", **settings: Any) -> Drafter:
+def _through_text(
+    model: str,
+    backend: Literal["auto", "lean", "transformers"] = "auto",
+    models_folder: Path | None = None,
+    **settings: Any,
+) -> Drafter:
     """`model`: whatever `load_model` takes; its tokenizer may be any."""
     from draftproof.drafting.drafters.cross_vocab_text import StringMatch
     from draftproof.drafting.models.load import load_model
 
-    loaded = load_model(model, backend=backend)
+    loaded = load_model(model, backend=backend, models_folder=models_folder)
     return StringMatch(loaded.model, loaded.vocabulary, **settings)
 
 
@@ -124,7 +139,10 @@ def _heads(kind: str) -> Callable[..., Drafter]:
 
 
 def _hybrid(
-    drafters: str = "suffix+input-copy", mode: Literal["merge", "arbitrate"] = "merge", **settings: Any
+    drafters: str = "suffix+input-copy",
+    mode: Literal["merge", "arbitrate"] = "merge",
+    models_folder: Path | None = None,
+    **settings: Any,
 ) -> Drafter:
     """`drafters`: names joined by +, the cheapest first. A setting for one of them begins with its name and a dot,
     as in `small-lm.model`; `max_nodes` is the hybrid's own."""
@@ -141,7 +159,7 @@ def _hybrid(
             of[name][argument] = value
         else:
             raise UsageError(f"Drafter 'hybrid': {setting} is for a drafter that is not among {', '.join(names)}.")
-    made = [create_drafter(name, **of[name]) for name in names]
+    made = [create_drafter(name, models_folder, **of[name]) for name in names]
     return Hybrid([child for child in made if child is not None], mode=mode, **own)
 
 
@@ -232,10 +250,10 @@ LISTINGS = (
 )
 
 
-def create_drafter(name: str, /, **arguments: Any) -> Drafter | None:
-    """The drafter called `name`, or None for `none`.
+def create_drafter(name: str, models_folder: Path | None = None, /, **arguments: Any) -> Drafter | None:
+    """The drafter called `name`, or None for `none`. Models that it names are looked for as `load_model` does.
 
     Raises UnknownNameError, and UsageError for arguments that it does not take.
     """
-    made: Drafter | None = make_part("drafter", LISTINGS, name, arguments)
+    made: Drafter | None = make_part("drafter", LISTINGS, name, arguments, filled_in={"models_folder": models_folder})
     return made

@@ -215,8 +215,12 @@ def _decoder(
     if dtype not in dtypes:
         raise UsageError(f"--dtype is {dtype!r}; expected float32, bfloat16 or float16.")
     drafter, rule, policy = parts
-    made = drafter_of(drafter), rule_of(rule), policy_of(policy)  # wrong names are told before a model is loaded
-    folder = settings().cache_dir / "models"
+    folder = settings().models_folder
+    made = (
+        drafter_of(drafter, folder),
+        rule_of(rule),
+        policy_of(policy),
+    )  # wrong names are told before the model
     loaded = load_model(target, backend=cast(Any, backend), dtype=dtypes[dtype], device=device, models_folder=folder)
     if made[0] is not None and made[2].needs_costs:
         status.show("Measuring passes …")

@@ -93,7 +93,7 @@ def info(
 def _models_folder() -> Path:
     from draftproof.settings import settings
 
-    return settings().cache_dir / "models"
+    return settings().models_folder
 
 
 @contextmanager

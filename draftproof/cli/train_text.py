@@ -31,8 +31,10 @@ def need_engine() -> None:
 
 def loaded_model(source: str, backend: str) -> LoadedModel:
     from draftproof.drafting.models.load import load_model
+    from draftproof.settings import settings
 
-    return load_model(source, backend=backend)  # type: ignore[arg-type]  # load_model says which there are
+    folder = settings().models_folder
+    return load_model(source, backend=backend, models_folder=folder)  # type: ignore[arg-type]  # it says which there are
 
 
 def prompts_of(text: Path | None) -> Sequence[str]:

@@ -56,6 +56,17 @@ def test_good_arguments_make_the_part() -> None:
     assert made.all == (b"f", 5, 1, "up", {1: 2})
 
 
+def test_what_is_filled_in_goes_to_what_takes_it_and_cannot_be_asked_for() -> None:
+    def make(depth: int = 1, models_folder: str | None = None) -> tuple[int, str | None]:
+        return depth, models_folder
+
+    parts = [Listing("taking", "It.", make), Listing("other", "None.", lambda: "made")]
+    assert make_part("thing", parts, "taking", {"depth": 2}, filled_in={"models_folder": "here"}) == (2, "here")
+    assert make_part("thing", parts, "other", {}, filled_in={"models_folder": "here"}) == "made"
+    with pytest.raises(UsageError, match="takes no argument 'models_folder'"):
+        make_part("thing", parts, "taking", {"models_folder": "there"}, filled_in={"models_folder": "here"})
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

