@@ -18,6 +18,7 @@ class GenerationLog:
     def __init__(self, url: str, problem: str, command: str, settings: Mapping[str, Any]) -> None:
         self._store = VerdictStore.open(url)
         self._problem = problem
+        self._made: list[Generation] = []
         self.run_id = self._store.begin_run(command, settings=settings).id
 
     def __call__(self, generation: Generation) -> None:
@@ -26,6 +27,7 @@ class GenerationLog:
         trace = trace_of(generation, self._problem)
         self._store.add_traces(self.run_id, [trace])
         self._store.add(verdicts_of(generation, trace), self.run_id)
+        self._made.append(generation)
 
     def finish(self, error: BaseException | None) -> None:
         """Notes how the run ended: by itself, by a fault, or because somebody stopped it or no longer reads."""
@@ -34,5 +36,10 @@ class GenerationLog:
         else:
             failed = isinstance(error, Exception) and not isinstance(error, BrokenPipeError)
             status = RunStatus.FAILED if failed else RunStatus.INTERRUPTED
-        self._store.finish_run(self.run_id, status)
+        counts = {
+            "traces": len(self._made),
+            "rounds": sum(len(each.rounds) for each in self._made),
+            "output_tokens": sum(len(each.tokens) for each in self._made),
+        }
+        self._store.finish_run(self.run_id, status, counts=counts)
         self._store.close()

@@ -13,6 +13,7 @@ import typer
 
 from draftproof.cli.options import Json, Limit, Store, store_url
 from draftproof.errors import UnknownNameError, UsageError
+from draftproof.subject import Granularity
 from draftproof.verdict import Guarantee, Outcome
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ RunOption = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Ver
 TraceOption = Annotated[str | None, typer.Option("--trace", metavar="TRACE", help="Id or digest of a trace.")]
 VerifierOption = Annotated[
     str | None, typer.Option("--verifier", "-v", metavar="NAME", help="name, name@version or the whole identity.")
+]
+GranularityOption = Annotated[
+    Granularity | None, typer.Option("--granularity", help="Verdicts about this kind of thing.")
 ]
 OutcomeOption = Annotated[Outcome | None, typer.Option("--outcome", help="Only this outcome.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only this machine-readable reason.")]
@@ -47,6 +51,7 @@ def query(
     run: RunOption = None,
     trace: TraceOption = None,
     verifier: VerifierOption = None,
+    granularity: GranularityOption = None,
     outcome: OutcomeOption = None,
     reason: ReasonOption = None,
     guarantee: GuaranteeOption = None,
@@ -64,7 +69,19 @@ def query(
     from draftproof.store.verdict_store import VerdictStore
 
     where = _filter(
-        run, trace, verifier, outcome, reason, guarantee, since, until, generator, source, label_mismatch, history
+        run,
+        trace,
+        verifier,
+        granularity,
+        outcome,
+        reason,
+        guarantee,
+        since,
+        until,
+        generator,
+        source,
+        label_mismatch,
+        history,
     )
     with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         rows = opened.iter_verdicts(where, limit=limit)
@@ -161,6 +178,7 @@ def export(
     run: RunOption = None,
     trace: TraceOption = None,
     verifier: VerifierOption = None,
+    granularity: GranularityOption = None,
     outcome: OutcomeOption = None,
     reason: ReasonOption = None,
     guarantee: GuaranteeOption = None,
@@ -182,7 +200,19 @@ def export(
     if chosen not in ("jsonl", "csv", "parquet"):
         raise UsageError(f"There is no export format {chosen!r}.", remedy="There are jsonl, csv and parquet.")
     where = _filter(
-        run, trace, verifier, outcome, reason, guarantee, since, until, generator, source, label_mismatch, history
+        run,
+        trace,
+        verifier,
+        granularity,
+        outcome,
+        reason,
+        guarantee,
+        since,
+        until,
+        generator,
+        source,
+        label_mismatch,
+        history,
     )
     with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         rows = opened.iter_verdicts(where, limit=limit)
@@ -199,6 +229,7 @@ def _filter(
     run: str | None,
     trace: str | None,
     verifier: str | None,
+    granularity: Granularity | None,
     outcome: Outcome | None,
     reason: str | None,
     guarantee: Guarantee | None,
@@ -215,6 +246,7 @@ def _filter(
         run=run,
         trace=trace,
         verifier=verifier,
+        granularity=granularity,
         outcome=outcome,
         reason=reason,
         guarantee=guarantee,

@@ -254,6 +254,8 @@ def test_verdicts_are_found_by_what_they_say(cli: Cli, judged: str) -> None:
         (["--reason", "false_equation"], 1),
         (["--verifier", "arithmetic"], 6),
         (["--verifier", "lean"], 0),
+        (["--granularity", "step"], 6),
+        (["--granularity", "token_block"], 0),
         (["--guarantee", "exact"], 6),
         (["--guarantee", "proof"], 0),
         (["--since", "2020-01-01"], 6),

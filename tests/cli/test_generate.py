@@ -49,6 +49,39 @@ def test_rounds_are_verdicts_of_a_run(cli: Cli, tiny_chat_folder: Path) -> None:
     assert all(row["lossless"] for row in rows)
 
 
+def test_blocks_and_steps_of_one_store_are_told_apart(cli: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"id": "t", "problem": "p", "steps": ["1 + 1 = 2", "1 + 1 = 3"]}\n')
+    assert cli("verify", "t.jsonl", "-v", "arithmetic", "-w", "0", "--store", "b.db").status == 0
+    assert cli("generate", "ab ab ab", "-t", tiny_chat_folder, *SHORT, "--store", "b.db").status == 0
+    for granularity, verifier in (("step", "arithmetic"), ("token_block", "speculative")):
+        only = ("--granularity", granularity, "--store", "b.db")
+        rows = cli("verdicts", "query", *only, "--json", "--limit", "100").json_lines
+        assert {row["granularity"] for row in rows} == {granularity}
+        assert {row["verifier"].partition("@")[0].partition("-")[0] for row in rows} == {verifier}
+        written = cli("verdicts", "export", "-o", "-", "--format", "jsonl", *only)
+        assert len(written.out.splitlines()) == len(rows)
+    refused = cli("verdicts", "query", "--granularity", "sentence", "--store", "b.db")
+    assert refused.status == 2
+    assert "token_block" in refused.err
+
+
+def test_runs_say_how_many_texts_were_generated(cli: Cli, tiny_chat_folder: Path) -> None:
+    made = cli("generate", "ab ab ab", "-t", tiny_chat_folder, *SHORT, "--store", "c.db", "--json").json
+    (run,) = cli("runs", "list", "--store", "c.db", "--json").json_lines
+    assert run["counts"] == {"traces": 1, "rounds": made["rounds"], "output_tokens": made["output_tokens"]}
+    heading, row = cli("runs", "list", "--store", "c.db").out.splitlines()
+    at = heading.index("traces")
+    assert row[at : at + len("traces")].split() == ["1"]
+
+
+def test_a_run_without_a_text_counts_none(cli: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
+    from draftproof.cli.generation_log import GenerationLog
+
+    GenerationLog(f"sqlite:///{tmp_path}/n.db", "p", "draftproof generate", {}).finish(KeyboardInterrupt())
+    (run,) = cli("runs", "list", "--store", "n.db", "--json").json_lines
+    assert (run["status"], run["counts"]["traces"]) == ("interrupted", 0)
+
+
 def test_no_store_writes_none(cli: Cli, tiny_chat_folder: Path, tmp_path: Path) -> None:
     assert cli("generate", "ab", "-t", tiny_chat_folder, *SHORT, "--no-store").status == 0
     assert list(tmp_path.glob("*.db")) == []
