@@ -11,7 +11,7 @@ import torch
 
 from draftproof.drafting.model import CachedModel, RowTokens
 
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 CONTEXT = 64
 """Committed tokens while measuring: attention costs little beside the weights until contexts are long."""
 

@@ -2,58 +2,77 @@
 
 A round with drafted nodes n of estimated path acceptance s_n emits 1 + Σ s_n tokens a row and costs the time of
 drafting plus v(1 + nodes). The policy picks the set of nodes, none included, with the most tokens per second
-(the throughput form of Leviathan et al., arXiv 2211.17192, theorem 3.8, with measured v(k) in place of v = 1).
+(the throughput form of Leviathan et al., arXiv 2211.17192, theorem 3.8, with measured v(k) in place of v = 1), over
+all rows of a batch together. The costs follow what passes take while it decodes.
 
 Where the drafter scores its nodes, the draft is cut to the best set after it is made; the scores are first scaled by
 how much of what this drafter promised came true. Where it does not, or where the law forbids cutting, the
-number of nodes is set before drafting, from running acceptance at each depth. A drafter that loses against plain
-decoding is asked less and less often, at doubling intervals: its cost vanishes, and it can come back.
+number of nodes is set before drafting, from running acceptance at each depth and what drafting a node has taken.
+
+Scores that are not kept lose their weight, so a drafter that costs next to nothing need never be left out. One whose
+drafts take time and lose against plain decoding is asked less and less often, at doubling intervals that follow what
+asking loses: its cost vanishes, and it can come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import DrafterSpec, StepSignal
+from draftproof.drafting.drafters.track_record import TrackRecord
 from draftproof.drafting.pass_costs import PassCosts
+from draftproof.drafting.policies.depth_record import DepthRecord
+from draftproof.drafting.policies.running_costs import RunningCosts
 from draftproof.drafting.prune import keep_nodes
 from draftproof.drafting.rounds import RowRound
 
 MEMORY = 0.9
 """Weight that a running figure keeps each round: it forgets over about ten rounds."""
 
-PRIOR_ACCEPTANCE = 0.6
-"""Acceptance of a drafted token before anything was seen, where the drafter gives no scores."""
+LOSING = 0.03
+"""Drafting is suspended when it loses this share of a plain pass per round; the gap keeps noise from deciding."""
 
-PRIOR_TRUST = 2.0
-"""Promised tokens that a drafter is believed to have kept before anything was seen."""
+PROBING = 0.01
+"""Share of the time that asking a suspended drafter again may cost: it sets how long pauses become."""
 
-LOSING = 0.97
-"""Drafting is suspended below this share of plain decoding's throughput; the gap keeps noise from deciding."""
+PATIENCE = 3
+"""Longer drafts are considered until so many lengths in a row are no better: passes may cost more by jumps."""
 
-LONGEST_PAUSE = 64
-"""Rounds: bounds what probing a useless drafter costs, and how late a returning one is noticed."""
+LONGEST_PAUSE = 128
+"""Rounds: bounds how late a returning drafter is noticed."""
 
 
 @dataclass
-class _RowHistory:
-    emitted: float = 0.0
-    spent_ms: float = 0.0
-    """Running tokens and time of rounds in which the drafter was asked."""
-    promised: float = PRIOR_TRUST
-    kept: float = PRIOR_TRUST
-    reached: list[float] = field(default_factory=list)
-    """Depth -> running count of drafted tokens there whose parent was accepted."""
-    passed: list[float] = field(default_factory=list)
-    """Depth -> running count of those that were accepted."""
+class _Standing:
+    """Whether a row's drafter is asked."""
+
+    gained: float
+    """Running gain over plain decoding of rounds in which the drafter was asked, in plain passes."""
+    interval: int
+    """Rounds of the next pause."""
     pause: int = 0
     """Rounds still to go without drafting."""
-    next_pause: int = 1
+    probing: bool = True
+    """A new row and the end of a pause: try once, whatever is expected."""
     asked: bool = False
-    draft_ms: float = 0.0
-    """Running cost of a draft."""
+
+    def judge(self, gained: float, verified: bool) -> None:
+        """After a round in which the drafter was asked, and something of its draft verified or nothing."""
+        self.gained = MEMORY * self.gained + (1 - MEMORY) * gained
+        self.probing = False
+        if self.gained < -LOSING:
+            self.suspend()
+        elif verified:
+            self.interval, self.pause = 1, 0
+
+    def suspend(self) -> None:
+        """For no longer than asking again is then worth PROBING of the time."""
+        longest = max(1, min(LONGEST_PAUSE, int(-self.gained / PROBING)))
+        self.pause = min(self.interval, longest)
+        self.interval = min(2 * self.interval, longest)
+        self.probing = False
 
 
 class Cost:
@@ -64,133 +83,157 @@ class Cost:
 
     def __init__(self, max_nodes: int = 32) -> None:
         self.max_nodes = max_nodes
-        self._rows: dict[int, _RowHistory] = {}
+        self._rows: dict[int, _Standing] = {}
 
     def bind(self, costs: PassCosts | None, drafter: DrafterSpec) -> None:
         assert costs is not None, "declared by needs_costs"
-        self._costs = costs
-        self._spec = drafter
+        self._plain = RunningCosts(costs)
+        # A drafter that runs layers of the target leaves the rest of them to verification: another kind of pass.
+        self._verification = RunningCosts(costs) if "layers" in drafter.needs else self._plain
         self._budget = min(self.max_nodes, drafter.max_nodes)
         self._decides_beforehand = drafter.stepwise or drafter.law != "match"
+        self._promises = TrackRecord()
+        self._depths = DepthRecord()
+        self._draft_ms = 0.0
+        self._draft_steps = 0.0
+        """Running time of a round's drafting, all rows together, and nodes of the largest draft: where drafting goes
+        token by token, rows take their steps together, and the longest draft is paid for."""
+        self._steps = 0
+        """Of the running round."""
+        self._newcomer = _Standing(gained=0.0, interval=1)
+        """How a row begins: by what rows before it came to."""
 
     def budgets(self, rows: Sequence[int]) -> tuple[int, ...]:
-        chosen = []
+        self._steps = 0
+        due = []
         for row in rows:
-            history = self._rows.setdefault(row, _RowHistory())
-            history.asked = False
-            if history.pause > 0:
-                history.pause -= 1
-                chosen.append(0)
-                continue
-            budget = self._best_length(history, len(rows)) if self._decides_beforehand else self._budget
-            history.asked = budget > 0
-            chosen.append(budget)
-        return tuple(chosen)
+            standing = self._standing(row)
+            if standing.pause == 0:
+                due.append(row)
+            else:
+                standing.pause -= 1
+                standing.probing = standing.pause == 0
+        chosen = dict.fromkeys(due, self._budget)
+        if self._decides_beforehand and due:  # who pauses may join: the steps are taken anyway
+            chosen = self._lengths(rows, len(rows), self._draft_ms / max(1.0, self._draft_steps))
+        for row in rows:
+            self._rows[row].asked = chosen.get(row, 0) > 0
+        return tuple(chosen.get(row, 0) for row in rows)
 
     def go_on(self, signal: StepSignal) -> bool:
         return True
 
     def cut(self, rows: Sequence[int], draft: Draft) -> Draft:
         """Over all rows at once: nodes share the pass, so the next best node of any row is the next to be bought."""
+        made = draft.n_nodes.tolist()
+        self._steps = max(made)
         if draft.score is None:
-            return self._cut_to_length(rows, draft)
+            if self._decides_beforehand:
+                return draft
+            wanted = self._lengths(rows, len(rows), step_ms=0.0)
+            return keep_nodes(draft, [range(min(each, wanted[row])) for row, each in zip(rows, made, strict=True)])
         ranked = []
         for index, row in enumerate(rows):
-            trust = self._trust(row)
+            trust = self._promises.factor(row)
             worth: list[float] = []
             for score, parent in zip(draft.score[index].tolist(), draft.tree(index)[1], strict=False):
                 worth.append(min(1.0 if parent < 0 else worth[parent], score * trust))  # not above its parent's
             ranked += [(score, index, node) for node, score in enumerate(worth)]
         ranked.sort(key=lambda each: (-each[0], each[1], each[2]))  # so parents come first
-        overhead = sum(self._rows[row].draft_ms for row in rows if row in self._rows)
-        count = self._best_count([score for score, _, _ in ranked], len(rows), overhead)
+        passes = self._passes_ms(len(rows), len(ranked))
+        count, _ = _best_count([score for score, _, _ in ranked], passes, self._draft_ms, len(rows))
+        if count == len(ranked):
+            return draft
         kept: list[list[int]] = [[] for _ in rows]
         for _, index, node in ranked[:count]:
             kept[index].append(node)
-        if count == len(ranked):
-            return draft
         return keep_nodes(draft, [sorted(nodes) for nodes in kept])
 
     def observe(self, rounds: Sequence[RowRound]) -> None:
-        for record in rounds:
-            history = self._rows.setdefault(record.row, _RowHistory())
-            history.promised = MEMORY * history.promised + (1 - MEMORY) * PRIOR_TRUST
-            history.kept = MEMORY * history.kept + (1 - MEMORY) * PRIOR_TRUST
-            if not history.asked:
-                continue
-            history.draft_ms = _running(history.draft_ms, record.draft_ms)
-            history.emitted = _running(history.emitted, record.accepted + 1)
-            history.spent_ms = _running(history.spent_ms, record.draft_ms + record.verify_ms)
+        batch, nodes = len(rounds), sum(record.drafted for record in rounds)
+        passes = self._verification if nodes else self._plain
+        passes.observe(batch + nodes, sum(record.verify_ms for record in rounds))
+        asked = [record for record in rounds if self._standing(record.row).asked]
+        if not asked:
+            return
+        draft_ms = sum(record.draft_ms for record in rounds)
+        steps = max(self._steps, *(record.drafted for record in rounds))
+        if steps or not self._decides_beforehand:
+            self._draft_ms = _running(self._draft_ms, draft_ms)
+            self._draft_steps = _running(self._draft_steps, steps)
+        plain_ms = self._plain.pass_ms(batch)
+        node_ms = (passes.pass_ms(batch + nodes) - plain_ms) / max(1, nodes)
+        for record in asked:
             if record.drafted:
-                if record.score is not None:
-                    history.promised += record.score
-                    history.kept += record.accepted
-                self._note_depths(history, record)
-            self._suspend_if_losing(history, len(rounds))
+                self._depths.note(record.row, record.depth, record.accepted)
+            # Where nothing was verified nothing is learnt, and what is known fades, so that low trust can recover.
+            promised = record.score if record.drafted and record.score is not None else 0.0
+            self._promises.note(record.row, promised, record.accepted if promised else 0.0)
+            spent_ms = draft_ms / len(asked) + node_ms * record.drafted
+            self._rows[record.row].judge(record.accepted - spent_ms * batch / plain_ms, bool(record.drafted))
 
     def forget(self, rows: Sequence[int]) -> None:
         for row in rows:
-            self._rows.pop(row, None)
+            self._promises.forget(row)
+            self._depths.forget(row)
+            gone = self._rows.pop(row, None)
+            if gone is not None:
+                self._newcomer = _Standing(gone.gained, gone.interval)
 
     # Estimates
 
-    def _trust(self, row: int) -> float:
-        history = self._rows.get(row)
-        return 1.0 if history is None else min(1.5, history.kept / history.promised)
+    def _standing(self, row: int) -> _Standing:
+        if row not in self._rows:
+            self._rows[row] = replace(self._newcomer)
+        return self._rows[row]
 
-    def _best_count(self, scores: Sequence[float], rows: int, overhead_ms: float) -> int:
-        """How many of the best nodes to verify in one pass beside the pending tokens of `rows` rows."""
-        best, best_speed, gain = 0, rows / (overhead_ms + self._costs.pass_ms(rows)), float(rows)
-        for count, score in enumerate(scores, start=1):
-            gain += score
-            speed = gain / (overhead_ms + self._costs.pass_ms(rows + count))
+    def _passes_ms(self, rows: int, most: int) -> list[float]:
+        """Of passes over the pending tokens of `rows` rows and 0 … `most` nodes."""
+        drafted = [self._verification.pass_ms(rows + count) for count in range(1, most + 1)]
+        return [self._plain.pass_ms(rows), *drafted]
+
+    def _lengths(self, rows: Sequence[int], batch: int, step_ms: float) -> dict[int, int]:
+        """Draft lengths of chains by running acceptance: tokens are bought like scored nodes, each row's against every
+        other's, for each length that the longest draft may have.
+
+        A row for which nothing pays drafts one token when it is time to try again, and is suspended otherwise.
+        """
+        ranked = sorted(
+            (-path, depth, row)
+            for row in rows
+            for depth, path in enumerate(self._depths.paths(row, self._budget), start=1)
+        )
+        passes = self._passes_ms(batch, len(ranked))
+        best: list[int] = []
+        best_speed, peak, peak_at = batch / passes[0], 0.0, 0
+        for longest in range(1, self._budget + 1):
+            within = [(-worth, row) for worth, depth, row in ranked if depth <= longest]
+            count, speed = _best_count([worth for worth, _ in within], passes, longest * step_ms, batch)
             if speed > best_speed:
-                best, best_speed = count, speed
-        return best
+                best_speed, best = speed, [row for _, row in within[:count]]
+            if speed > peak:
+                peak, peak_at = speed, longest
+            elif longest - peak_at > PATIENCE:
+                break
+        lengths = {row: best.count(row) for row in rows}
+        for row in rows:
+            standing = self._standing(row)
+            if not lengths[row] and standing.probing:
+                lengths[row] = min(1, self._budget)
+            elif not lengths[row] and standing.pause == 0:
+                standing.suspend()
+        return lengths
 
-    def _best_length(self, history: _RowHistory, rows: int) -> int:
-        """Draft length of a chain by running acceptance; drafting is priced by the node, from what it has cost."""
-        a_node = history.draft_ms / max(1, len(history.reached)) if history.reached else 0.0
-        best, best_speed = 0, 1.0 / self._costs.pass_ms(rows)
-        gain, path = 1.0, 1.0
-        for length in range(1, self._budget + 1):
-            path *= self._acceptance(history, length - 1)
-            gain += path
-            speed = gain / (a_node * length + self._costs.pass_ms(rows + length))
-            if speed > best_speed:
-                best, best_speed = length, speed
-        return best
 
-    def _cut_to_length(self, rows: Sequence[int], draft: Draft) -> Draft:
-        kept = []
-        for index, row in enumerate(rows):
-            history = self._rows.setdefault(row, _RowHistory())
-            kept.append(list(range(min(int(draft.n_nodes[index]), self._best_length(history, len(rows))))))
-        return keep_nodes(draft, kept)
-
-    def _acceptance(self, history: _RowHistory, depth: int) -> float:
-        """Running acceptance at a depth, with one pseudo-observation of the prior; unseen depths are as the last."""
-        if not history.reached:
-            return PRIOR_ACCEPTANCE
-        at = min(depth, len(history.reached) - 1)
-        return (history.passed[at] + PRIOR_ACCEPTANCE) / (history.reached[at] + 1.0)
-
-    def _note_depths(self, history: _RowHistory, record: RowRound) -> None:
-        tested = min(record.accepted + 1, record.depth)
-        while len(history.reached) < tested:
-            history.reached.append(0.0)
-            history.passed.append(0.0)
-        for depth in range(tested):
-            history.reached[depth] = MEMORY * history.reached[depth] + 1.0
-            history.passed[depth] = MEMORY * history.passed[depth] + (1.0 if depth < record.accepted else 0.0)
-
-    def _suspend_if_losing(self, history: _RowHistory, rows: int) -> None:
-        plain_ms = self._costs.pass_ms(rows) / rows
-        if history.emitted * plain_ms < LOSING * history.spent_ms:
-            history.pause = history.next_pause
-            history.next_pause = min(2 * history.next_pause, LONGEST_PAUSE)
-        else:
-            history.next_pause = 1
+def _best_count(scores: Sequence[float], passes: Sequence[float], draft_ms: float, rows: int) -> tuple[int, float]:
+    """How many of the best nodes to verify in one pass, and the tokens per millisecond of a round with so many."""
+    best, best_speed, gain = 0, rows / (draft_ms + passes[0]), float(rows)
+    for count, score in enumerate(scores, start=1):
+        gain += score
+        speed = gain / (draft_ms + passes[count])
+        if speed > best_speed:
+            best, best_speed = count, speed
+    return best, best_speed
 
 
 def _running(old: float, new: float) -> float:
