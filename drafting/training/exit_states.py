@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class ExitStates:
     """Positions of all texts, one after the other: N positions of M texts."""
 
     layer: int
+    digest: str
+    """Of the texts and the target that was run over them."""
     bounds: Tensor
     """[M+1] int64: text m is at bounds[m] … bounds[m+1] - 1."""
     shape: Tensor
@@ -81,6 +84,7 @@ def read_exit(model: CachedModel, texts: Sequence[Sequence[int]], layer: int, *,
     lengths = torch.tensor([len(text) for text in texts])
     return ExitStates(
         layer=layer,
+        digest=sha256(f"{model.info.digest} {[list(text) for text in texts]}".encode()).hexdigest(),
         bounds=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
         shape=torch.cat(shape),
         size=torch.cat(size),

@@ -7,13 +7,15 @@ drafted: more acceptance than that is not to be had. Training ends when held-out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, normalised, output_rows
+from draftproof.drafting.drafters.weights_digest import weights_digest
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.training.divergences import TINY, Divergence, divergence, on_outcomes
 from draftproof.drafting.training.exit_states import ExitStates
@@ -64,9 +66,14 @@ def train_readout(
     trimmed: TrimmedVocabulary | None,
     training: ExitTraining,
     *,
+    checkpoint: Path | None = None,
     report: Report = silent,
 ) -> tuple[Epoch, ...]:
-    """Train `readout`, which makes states [n, H] of a text's states [n, H], and leave its best weights in it."""
+    """Train `readout`, which makes states [n, H] of a text's states [n, H], and leave its best weights in it.
+
+    With a `checkpoint`, a run that was stopped is gone on with, and ends as it would have ended. Of a run that ended,
+    nothing is done again.
+    """
     if data.n_texts < 2:
         raise UsageError("At least two texts are needed: one is held out.")
     held = max(1, round(training.held_out * data.n_texts))
@@ -78,29 +85,68 @@ def train_readout(
         dict(readout.named_parameters()),
         steps=training.epochs * each_epoch,
         learning_rate=training.learning_rate,
-        settings=asdict(training),
+        settings=asdict(training)
+        | {"data": data.digest, "exit": data.layer, "readout": weights_digest(readout, trimmed)},
+        file=checkpoint,
     )
-    before = goal.measured(readout, held_out, training.divergence)
-    history = [Epoch(0, *before)]
-    best, kept = before[1], _copied(readout)
+    course = _Course.of(optimisation.carried)
+    if course is None:
+        course = _Course([Epoch(0, *goal.measured(readout, held_out, training.divergence))], [], _copied(readout))
+    history, losses = course.history, course.losses
     readout.train()
-    for number in range(1, training.epochs + 1):
-        losses = []
-        for _ in range(each_epoch):
-            chosen = shuffled(len(taught), training.batch, optimisation.done, training.seed)
-            loss = goal.loss(readout, [taught[index] for index in chosen.tolist()], training.divergence)
-            losses.append(float(loss.detach()))
-            optimisation.step(loss)
-        _, accepted = goal.measured(readout, held_out, training.divergence)
-        history.append(Epoch(number, sum(losses) / len(losses), accepted))
-        report("training", number, training.epochs, f"loss {history[-1].loss:.3f}, acceptance {accepted:.3f}")
-        if accepted > best:
-            best, kept = accepted, _copied(readout)
-        elif number - max(range(len(history)), key=lambda n: history[n].acceptance) >= training.patience:
+    while True:
+        if len(losses) == each_epoch:
+            _, accepted = goal.measured(readout, held_out, training.divergence)
+            if accepted > course.best.acceptance:
+                course.kept = _copied(readout)
+            history.append(Epoch(len(history), sum(losses) / len(losses), accepted))
+            losses.clear()
+            detail = f"loss {history[-1].loss:.3f}, acceptance {accepted:.3f}"
+            report("training", history[-1].number, training.epochs, detail)
+        if optimisation.finished or history[-1].number - course.best.number >= training.patience:
             break
-    readout.load_state_dict(kept)
+        chosen = shuffled(len(taught), training.batch, optimisation.done, training.seed)
+        loss = goal.loss(readout, [taught[index] for index in chosen.tolist()], training.divergence)
+        losses.append(float(loss.detach()))
+        optimisation.carried = course.tensors()
+        optimisation.step(loss)
+    optimisation.carried = course.tensors()
+    optimisation.save()
+    readout.load_state_dict(course.kept)
     readout.eval().requires_grad_(False)
     return tuple(history)
+
+
+@dataclass
+class _Course:
+    """What a run must know of itself to go on, beside weights and moments."""
+
+    history: list[Epoch]
+    losses: list[float]
+    """Of the steps since the last epoch."""
+    kept: dict[str, Tensor]
+    """The readout's state after the best epoch."""
+
+    @property
+    def best(self) -> Epoch:
+        """The first of the best ones."""
+        return max(self.history, key=lambda epoch: epoch.acceptance)
+
+    def tensors(self) -> dict[str, Tensor]:
+        epochs = torch.tensor([[epoch.loss, epoch.acceptance] for epoch in self.history], dtype=torch.float64)
+        losses = torch.tensor(self.losses, dtype=torch.float64)
+        return {"epochs": epochs, "losses": losses} | {f"kept.{name}": each for name, each in self.kept.items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> _Course | None:
+        """None where no run has begun."""
+        if not tensors:
+            return None
+        return cls(
+            [Epoch(number, *figures) for number, figures in enumerate(tensors["epochs"].tolist())],
+            tensors["losses"].tolist(),
+            {name.removeprefix("kept."): each for name, each in tensors.items() if name.startswith("kept.")},
+        )
 
 
 class _Goal:

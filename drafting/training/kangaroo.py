@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -22,11 +23,12 @@ def train_kangaroo(
     *,
     trimmed: TrimmedVocabulary | None = None,
     training: ExitTraining = ExitTraining(),  # noqa: B008 (frozen)
+    checkpoint: Path | None = None,
     report: Report = silent,
 ) -> tuple[KangarooAdapter, tuple[Epoch, ...]]:
-    """An adapter for `model`, and how held-out acceptance rose. Texts and `trimmed` as for `train_exit_adapter`."""
+    """An adapter for `model`, and how held-out acceptance rose. All else is as for `train_exit_adapter`."""
     data = read_exit(model, texts, config.exit_layer, report=report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         adapter = KangarooAdapter(config, AdapterTarget.of(model.info), trimmed)
-    return adapter, train_readout(adapter, model, data, trimmed, training, report=report)
+    return adapter, train_readout(adapter, model, data, trimmed, training, checkpoint=checkpoint, report=report)

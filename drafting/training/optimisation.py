@@ -1,7 +1,7 @@
 """AdamW under a cosine schedule, which can be killed at any step and gone on with to the same weights.
 
 What is stored are the trained parameters, the optimiser's two moments and the number of steps done. The caller makes
-step n's data a function of n, so that nothing else needs to be kept.
+step n's data a function of n, and puts what else it needs to go on into `carried`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class Optimisation:
         self._file = file
         self._saved_at = time.monotonic()
         self.done = 0
+        self.carried: dict[str, Tensor] = {}
+        """Tensors of the caller's, stored with the state and found here again: set them before `step`."""
         if file is not None and file.is_file():
             self._restore(file)
 
@@ -105,6 +107,7 @@ class Optimisation:
             for moment in ("exp_avg", "exp_avg_sq"):
                 if moment in moments:
                     tensors[f"{moment}.{name}"] = moments[moment].contiguous()
+        tensors |= {f"carried.{name}": each.detach().contiguous() for name, each in self.carried.items()}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         partial = self._file.with_suffix(".partial")
         save_file(tensors, partial, metadata={"done": str(self.done), "settings": self._digest})
@@ -120,6 +123,8 @@ class Optimisation:
                         remedy="Name another output folder, or delete the file.",
                     )
                 self.done = int(said["done"])
+                names = [name.removeprefix("carried.") for name in opened.keys() if name.startswith("carried.")]  # noqa: SIM118
+                self.carried = {name: opened.get_tensor(f"carried.{name}") for name in names}
                 for name, parameter in self._parameters.items():
                     with torch.no_grad():
                         parameter.copy_(opened.get_tensor(f"value.{name}"))

@@ -28,6 +28,7 @@ from draftproof.cli.train_options import (
     Tokens,
 )
 from draftproof.cli.train_text import (
+    CHECKPOINT,
     STAGES,
     check_text_can_be_held_out,
     check_vocabulary_holds_what_must_be_kept,
@@ -57,8 +58,7 @@ target's own head, over the tokens that the target uses most (`--vocab`).
     draftproof generate "Name three rivers." --target smollm2-135m --drafter early-exit:adapter=exit/
 
 The figure to watch is *accepted*: the probability that a drafted token is kept, on text that was held out, before
-training and after. Drafting costs `--layer` of the target's layers for every token, so it must be high to pay.
-The text is kept as in the other trainings; the training itself begins anew each time."""
+training and after. Drafting costs `--layer` of the target's layers for every token, so it must be high to pay."""
 
 KANGAROO_HELP = """Train Kangaroo's adapter: a few layers of the target and one attention block draft.
 
@@ -115,7 +115,14 @@ def exit_adapter(
     plan = text_plan(loaded, prompts, tokens, temperature, max_new_tokens, batch, seed)
 
     train: Train = lambda texts, trimmed, report: train_exit_adapter(  # noqa: E731
-        loaded.model, texts, exit_layer, rank=rank, trimmed=trimmed, training=training, report=report
+        loaded.model,
+        texts,
+        exit_layer,
+        rank=rank,
+        trimmed=trimmed,
+        training=training,
+        checkpoint=out / STAGES / CHECKPOINT,
+        report=report,
     )
     _train("exit-adapter", train, loaded, exit_layer, plan, vocab, out, data, started, quiet, json_output)
 
@@ -154,7 +161,13 @@ def kangaroo(
     config = KangarooConfig(exit_layer, n_heads=heads, n_kv_heads=heads, head_size=max(2, width // heads // 2 * 2))
 
     train: Train = lambda texts, trimmed, report: train_kangaroo(  # noqa: E731
-        loaded.model, texts, config, trimmed=trimmed, training=training, report=report
+        loaded.model,
+        texts,
+        config,
+        trimmed=trimmed,
+        training=training,
+        checkpoint=out / STAGES / CHECKPOINT,
+        report=report,
     )
     _train("kangaroo", train, loaded, exit_layer, plan, vocab, out, data, started, quiet, json_output)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -22,6 +26,7 @@ from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
 from draftproof.drafting.model import RowTokens, Wanted
 from draftproof.drafting.rounds import totals
 from draftproof.drafting.sampling import Sampling
+from draftproof.drafting.training import optimisation
 from draftproof.drafting.training.exit_adapter import train_exit_adapter
 from draftproof.drafting.training.exit_states import ExitStates, read_exit
 from draftproof.drafting.training.exit_training import Epoch, ExitTraining, train_readout
@@ -162,8 +167,105 @@ def test_the_same_seed_gives_the_same_weights(target: TransformersModel, texts: 
     assert not torch.equal(first.up, other.up)
 
 
+class Killed(Exception):
+    pass
+
+
+@contextmanager
+def steps_done(*, until: int | None = None) -> Iterator[list[int]]:
+    """Numbers of the steps that are done, each stored at once; before one more than `until`, the run dies."""
+    done: list[int] = []
+    step = optimisation.Optimisation.step
+
+    def noted(self: optimisation.Optimisation, loss: torch.Tensor) -> None:
+        if len(done) == until:
+            raise Killed
+        done.append(self.done)
+        step(self, loss)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimisation, "_SAVE_SECONDS", -1.0)
+        patch.setattr(optimisation.Optimisation, "step", noted)
+        yield done
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize("train", BOTH)
+@pytest.mark.parametrize("after", [1, 3, 7])  # within an epoch, and at its end
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(
+    target: TransformersModel, texts: list[list[int]], train: Train, after: int, tmp_path: Path
+) -> None:
+    texts, short = texts[:24], replace(TRAINING, epochs=3)
+    whole, history = train(target, texts, training=short)
+    file = tmp_path / "state.safetensors"
+    with steps_done(until=after) as before, pytest.raises(Killed):
+        train(target, texts, training=short, checkpoint=file)
+    with steps_done() as afterwards:
+        resumed, again = train(target, texts, training=short, checkpoint=file)
+    assert [*before, *afterwards] == list(range(9)), "each step once"
+    assert again == history
+    assert same_weights(whole, resumed)
+    with steps_done() as none:
+        ended, once_more = train(target, texts, training=short, checkpoint=file)
+    assert none == []
+    assert once_more == history
+    assert same_weights(whole, ended)
+
+
+def test_a_run_whose_state_is_lost_begins_again_and_is_noticed(
+    target: TransformersModel, texts: list[list[int]], tmp_path: Path
+) -> None:
+    """What the test above compares does differ, where nothing or only half of the state comes back."""
+    texts, short = texts[:24], replace(TRAINING, epochs=2)
+    whole, history = exit_adapter(target, texts, training=short)
+    file = tmp_path / "state.safetensors"
+    with steps_done(until=4), pytest.raises(Killed):
+        exit_adapter(target, texts, training=short, checkpoint=file)
+    with safe_open(str(file), framework="pt") as opened:
+        said, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    forgotten = {name: each for name, each in tensors.items() if not name.startswith("carried.")}
+    save_file(forgotten, file, metadata=said)
+    _, without_its_course = exit_adapter(target, texts, training=short, checkpoint=file)
+    assert without_its_course != history
+    moments = {name: torch.zeros_like(each) if "exp_avg" in name else each for name, each in tensors.items()}
+    save_file(moments, file, metadata=said)
+    without_moments, _ = exit_adapter(target, texts, training=short, checkpoint=file)
+    assert not same_weights(without_moments, whole)
+    file.unlink()
+    with steps_done() as done:
+        exit_adapter(target, texts, training=short, checkpoint=file)
+    assert done == list(range(6))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(lambda target, texts: {"training": replace(TRAINING, epochs=1, seed=2)}, id="seed"),
+        pytest.param(lambda target, texts: {"training": replace(TRAINING, epochs=1, learning_rate=0.5)}, id="rate"),
+        pytest.param(lambda target, texts: {"texts": [*texts[:-1], texts[0]]}, id="data"),
+        pytest.param(lambda target, texts: {"exit_layer": 2}, id="exit"),
+        pytest.param(lambda target, texts: {"rank": 8}, id="shape"),
+        pytest.param(lambda target, texts: {"trimmed": TrimmedVocabulary(torch.arange(60), 97)}, id="vocabulary"),
+    ],
+)
+def test_the_state_of_another_run_is_refused(
+    target: TransformersModel, texts: list[list[int]], other: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    texts = texts[:8]
+    run: dict[str, Any] = {"texts": texts, "exit_layer": 1, "rank": 16, "training": replace(TRAINING, epochs=1)}
+    file = tmp_path / "state.safetensors"
+    train_exit_adapter(target, checkpoint=file, **run)
+    train_exit_adapter(target, checkpoint=file, **run)
+    with pytest.raises(UsageError, match="other settings or data"):
+        train_exit_adapter(target, checkpoint=file, **(run | other(target, texts)))
+
+
 def test_it_ends_when_acceptance_no_longer_rises_and_keeps_the_best(
-    target: TransformersModel, texts: list[list[int]]
+    target: TransformersModel, texts: list[list[int]], tmp_path: Path
 ) -> None:
     wild = ExitTraining(epochs=30, batch=8, learning_rate=3.0, patience=2, seed=1)
     adapter, history = exit_adapter(target, texts, training=wild)
@@ -171,6 +273,11 @@ def test_it_ends_when_acceptance_no_longer_rises_and_keeps_the_best(
     best = max(history, key=lambda epoch: epoch.acceptance)
     assert history[-1].number - best.number >= 2
     assert history[-1].acceptance < best.acceptance
+    stopped, told = exit_adapter(target, texts, training=wild, checkpoint=tmp_path / "state")
+    with steps_done() as done:
+        gone_on, told_again = exit_adapter(target, texts, training=wild, checkpoint=tmp_path / "state")
+    assert (done, told_again) == ([], told)
+    assert same_weights(gone_on, stopped)
     data = read_exit(target, texts, 1)
     again = train_readout(adapter.requires_grad_(True), target, data, None, replace(wild, epochs=1))
     assert again[0].acceptance == pytest.approx(best.acceptance), "before any step, with the weights that came back"

@@ -34,6 +34,24 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> No
     assert not torch.equal(whole.weight, trained(30, stop=11).weight)
 
 
+def test_what_a_run_carries_comes_back_with_its_state(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+
+    def run() -> Optimisation:
+        file = tmp_path / "state.safetensors"
+        return Optimisation(dict(model.named_parameters()), steps=9, learning_rate=0.1, settings={}, file=file)
+
+    first = run()
+    assert first.carried == {}
+    first.carried = {"figures": torch.tensor([1.5, 2.5], dtype=torch.float64), "none.yet": torch.empty(0)}
+    first.step(model(torch.ones(1, 2)).sum())
+    first.save()
+    carried = run().carried
+    assert carried.keys() == {"figures", "none.yet"}
+    assert carried["figures"].tolist() == [1.5, 2.5]
+    assert carried["none.yet"].tolist() == []
+
+
 def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
     trained(30, tmp_path / "state.safetensors", stop=3)
     with pytest.raises(UsageError, match="other settings"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from draftproof.cli.train import app
 from draftproof.drafting.drafters.catalogue import create_drafter
@@ -67,6 +68,22 @@ def test_text_is_shared_with_other_trainings(
     asked(capsys, "kangaroo", *shared, "--out", tmp_path / "kangaroo")
     assert (data / "text.jsonl").stat().st_mtime_ns == made
     assert again["accepted"] == first["accepted"]
+
+
+def test_the_same_command_again_trains_nothing_anew_and_another_one_is_refused(
+    tiny_chat_folder: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["kangaroo", "--target", tiny_chat_folder, "--text", prompts, "--out", tmp_path / "out", *SHORT]
+    first = asked(capsys, *command, "--epochs", "2")
+    state = tmp_path / "out" / "stages" / "checkpoint.safetensors"
+    kept = load_file(state)
+    again = asked(capsys, *command, "--epochs", "2")
+    assert again["accepted"] == first["accepted"]
+    assert {name: each.tolist() for name, each in load_file(state).items()} == {
+        name: each.tolist() for name, each in kept.items()
+    }
+    with pytest.raises(UsageError, match="other settings or data"):
+        run(*command, "--epochs", "3")
 
 
 def test_a_person_is_told_what_it_is_worth(
