@@ -1,11 +1,14 @@
 """How the exact verifiers' rejections agree with people's step labels, beside a naive regular expression.
 
-    python benchmarks/bench_accuracy.py [--data ../shared/data] [--verifiers arithmetic,lean] > results/accuracy.jsonl
+    python benchmarks/bench_accuracy.py [--data FOLDER] [--verifiers arithmetic,lean] > results/accuracy.jsonl
 
 One JSON line for each data set and judge. Judges are the verifiers, "any verifier", and the naive
 peer: a regular expression that finds `a op b op c = d` and computes it, as most quick checkers do.
 Data sets: ProcessBench (four parts), BIG-Bench-Mistake's multistep arithmetic, MR-GSM8K (wrong
 solutions only) and GSM8K's model solutions, which carry `is_correct` and no step labels.
+
+They are read from `--data`, else from the folder that the variable DRAFTPROOF_DATA names, else from `data/` in the
+checkout, each where `SETS` says.
 
 Multistep arithmetic is reported twice: on all rows, and on those whose label agrees with their own
 final answer. A solution labelled free of mistakes that ends in a wrong answer contradicts itself,
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import re
 import subprocess
@@ -36,6 +40,7 @@ from draftproof.trace import Trace
 from draftproof.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("DRAFTPROOF_DATA") or ROOT / "data")
 
 SETS = {
     "processbench/gsm8k": "processbench/gsm8k.jsonl.gz",
@@ -53,11 +58,13 @@ Rejections = dict[str, set[int]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Agreement with step labels; JSON lines on stdout.")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER")
     parser.add_argument("--verifiers", default="arithmetic,lean")
     options = parser.parse_args()
     if not options.data.is_dir():
-        print(f"no data at {options.data}: nothing measured", file=sys.stderr)
+        print(
+            f"no data at {options.data}: nothing measured. Name the folder: --data, or DRAFTPROOF_DATA", file=sys.stderr
+        )
         return
     names = options.verifiers.split(",")
     everything: dict[str, list[tuple[Trace, dict[str, set[int]]]]] = {}

@@ -36,18 +36,21 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH a script's folder is not on the path
-from bench_accuracy import naive_false
+from bench_accuracy import DATA, naive_false
 
 from draftproof.importers.reading import read_traces
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_INPUT = ROOT.parent / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl.gz"
+DEFAULT_INPUT = DATA / "gsm8k" / "example_model_solutions.jsonl.gz"
 
 
 def main() -> None:
     options = parsed()
     if not options.input.is_file():
-        print(f"no input at {options.input}: nothing measured", file=sys.stderr)
+        print(
+            f"no input at {options.input}: nothing measured. Name one: --input, or a folder of data sets in DRAFTPROOF_DATA",
+            file=sys.stderr,
+        )
         return
     facts = machine_facts(options)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Hydra against Medusa heads: equal text, equal steps, equal seed; accuracy, tokens a verification, time of a draft.
 
-    python benchmarks/bench_heads.py --target smollm2-135m --data FOLDER [--text prompts.jsonl] [--tokens 100000]
+    python benchmarks/bench_heads.py [--target smollm2-135m] [--data FOLDER] [--text prompts.jsonl] [--tokens 100000]
 
 One JSON line for each kind of head and vocabulary. `--data` keeps the target's text and its features, and may be the
 `stages` folder of `draftproof train heads`: a run that was stopped goes on there. Tokens a verification are those of
@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from draftproof.drafting.training.self_text import SelfText, TextPlan
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="smollm2-135m")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="keeps the target's text and features; else they are made anew")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--max-new-tokens", type=int, default=256)
@@ -51,6 +52,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.data is None:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments.data = Path(folder)
+            measure(arguments)
+    else:
+        measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
     loaded = load_model(arguments.target)
     texts = written(loaded, arguments)
     features = extract(loaded.model, texts, arguments.data / "features")

@@ -1,18 +1,20 @@
 """Prompts for the decoding benchmark: six Spec-Bench categories and a set whose answers repeat their input.
 
-Read from `../shared/data` beside the checkout; nothing of it is kept here (Spec-Bench's news articles and XQuAD's
-passages have licences of their own).
+Read from the folder that the variable DRAFTPROOF_DATA names, else from `data/` in the checkout:
+`spec_bench/question.jsonl.gz` and `xquad_en/xquad_en.jsonl.gz`. Nothing of it comes with the code, since Spec-Bench's
+news articles and XQuAD's passages have licences of their own.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("DRAFTPROOF_DATA") or Path(__file__).resolve().parents[1] / "data")
 
 CHAT = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """MT-Bench's kinds, one Spec-Bench category together."""

@@ -37,7 +37,8 @@ from draftproof.store.queries import VerdictFilter
 from draftproof.store.verdict_store import VerdictStore
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_INPUT = ROOT.parent / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl.gz"
+DATA = Path(os.environ.get("DRAFTPROOF_DATA") or ROOT / "data")
+DEFAULT_INPUT = DATA / "gsm8k" / "example_model_solutions.jsonl.gz"
 MARK = "DRAFTPROOF_KILL_HARNESS"
 MOMENTS = ("any", "between_writes", "inside_a_write", "inside_a_write")
 START_SECONDS = 1.2
@@ -49,7 +50,10 @@ Key = tuple[str, int, str, int]
 def main() -> None:
     options = parsed()
     if not options.input.is_file():
-        print(f"no input at {options.input}: nothing killed", file=sys.stderr)
+        print(
+            f"no input at {options.input}: nothing killed. Name one: --input, or a folder of data sets in DRAFTPROOF_DATA",
+            file=sys.stderr,
+        )
         return
     os.environ[MARK] = mark = uuid4().hex
     command = [sys.executable, "-P", "-m", "draftproof", "verify", str(options.input), "--json"]

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from readme_engine import compiled_kernels, decode, forward, heads, overheads, rules
+from readme_table import Line, table
 
 FOLDER = Path(__file__).resolve().parent
-Line = dict[str, Any]
 
 OPENS, CLOSES = "<!-- figures: written by benchmarks/make_readme.py -->", "<!-- /figures -->"
 
@@ -97,6 +100,9 @@ def write() -> Iterator[str]:
         ("store", store),
         ("forward", forward),
         ("decode", decode),
+        ("heads", heads),
+        ("rules", rules),
+        ("overheads", overheads),
         ("kernels_sm90", compiled_kernels),
     )
     for name, section in sections:
@@ -104,7 +110,9 @@ def write() -> Iterator[str]:
         if lines:
             yield from section(lines)
             yield ""
-    unmeasured = [name for name in ("forward", "decode", "heads", "kernels") if not measured(name)]
+    unmeasured = [
+        name for name in ("forward", "decode", "heads", "rules", "overheads", "kernels") if not measured(name)
+    ]
     if unmeasured:
         scripts = ", ".join(f"`bench_{name}.py`" for name in unmeasured)
         yield f"Not measured yet, or not on this machine: {scripts}. Nothing is claimed about what they would show."
@@ -197,71 +205,11 @@ def store(lines: list[Line]) -> Iterator[str]:
     yield from table(("database", "measure", "median", "unit", "peer", "ratio"), rows)
 
 
-def forward(lines: list[Line]) -> Iterator[str]:
-    yield "## A pass of the target (`bench_forward.py`)\n"
-    read = next((line for line in lines if line.get("measure") == "read"), None)
-    if read:
-        yield (
-            f"Memory is read at {read['gigabytes_per_second']:.1f} GB/s here, so that one read of all weights takes "
-            f"{read['read_ms']:.1f} ms. Fastest pass over k tokens, in milliseconds:\n"
-        )
-    passes = [line for line in lines if line.get("measure") == "pass"]
-    for context in dict.fromkeys(line["context"] for line in passes):
-        of = {(line["backend"], line["tokens"]): line["ms"] for line in passes if line["context"] == context}
-        sizes = list(dict.fromkeys(tokens for _, tokens in of))
-        rows = [(backend, *(f"{of[backend, k]:.1f}" for k in sizes)) for backend in dict.fromkeys(b for b, _ in of)]
-        yield from table((f"backend, {context} tokens before", *(f"k = {k}" for k in sizes)), rows)
-        yield ""
-
-
-def decode(lines: list[Line]) -> Iterator[str]:
-    yield "## Tokens per second of whole generations (`bench_decode.py`)\n"
-    yield "Greedy, batch 1, prefill included; in brackets the ratio to plain `generate` on the same prompts.\n"
-    of = [line for line in lines if line.get("measurement") == "category"]
-    names = list(dict.fromkeys(line["category"] for line in of))
-    cells = {(line["peer"], line["category"]): line for line in of}
-    rows = []
-    for peer in dict.fromkeys(line["peer"] for line in of):
-        found = [cells.get((peer, name)) for name in names]
-        rows.append((peer, *("" if cell is None else speed_and_ratio(cell) for cell in found)))
-    yield from table(("", *names), rows)
-    drafting = [peer for peer, *_ in rows if any((cells.get((peer, n)) or {}).get("acceptance_length") for n in names)]
-    if drafting:
-        yield "\nMean acceptance length:\n"
-        lengths = [
-            (peer, *(f"{(cells.get((peer, n)) or {}).get('acceptance_length') or 1.0:.2f}" for n in names))
-            for peer in drafting
-        ]
-        yield from table(("", *names), lengths)
-
-
-def speed_and_ratio(cell: Line) -> str:
-    ratio = cell.get("times_generate")
-    return f"{cell['tokens_per_second']:.1f}" + (f" ({ratio:.2f})" if ratio else "")
-
-
-def compiled_kernels(lines: list[Line]) -> Iterator[str]:
-    yield "## Kernels compiled for sm_90, without a device (`compile_kernels.py`)\n"
-    rows = [
-        (line["kernel"], line["case"], line["registers"], line["spill_store_bytes"] + line["spill_load_bytes"])
-        for line in lines
-    ]
-    yield from table(("kernel", "case", "registers", "spilled bytes"), rows)
-
-
 def share(measure: Line) -> str:
     if measure["value"] is None:
         return "–"
     interval = "" if measure["low"] is None else f" [{100 * measure['low']:.1f}, {100 * measure['high']:.1f}]"
     return f"{100 * measure['value']:.1f} %{interval} ({measure['hits']}/{measure['of']})"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    names = list(header)
-    yield f"| {' | '.join(names)} |"
-    yield f"|{' --- |' * len(names)}"
-    for row in rows:
-        yield f"| {' | '.join(str(cell) for cell in row)} |"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,16 @@ import pytest
 import torch
 
 from draftproof.drafting.decoder import SpeculativeDecoder
+from draftproof.drafting.drafters.head_models import save_heads
+from draftproof.drafting.drafters.kangaroo_adapter import KangarooConfig
+from draftproof.drafting.drafters.vocab_trim import trim_vocabulary
 from draftproof.drafting.model import CachedModel, RowTokens, Wanted
 from draftproof.drafting.models.load import LoadedModel, load_model
+from draftproof.drafting.training.exit_training import ExitTraining
+from draftproof.drafting.training.features import extract
+from draftproof.drafting.training.heads import HeadsTraining, train_heads
+from draftproof.drafting.training.kangaroo import train_kangaroo
+from draftproof.drafting.training.self_text import SelfText
 
 PROBLEMS = 50
 TOKENS = 128
@@ -100,11 +108,57 @@ def unexcused(loaded: LoadedModel, prompt: str, one: Sequence[int], other: Seque
     return f"{prompt[:60]!r} differs at {at}: the best two are {gap} apart, the noise is {noise}"
 
 
-@pytest.mark.parametrize("drafter", ["prompt-lookup", "ngram", "trigram", "suffix", "input-copy", "hybrid"])
+@pytest.fixture(scope="module")
+def trained(
+    loaded: LoadedModel, prompts: list[str], plain: list[tuple[int, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Heads and a Kangaroo adapter, taught a little on the very texts: enough to be accepted and rejected often."""
+    folder = tmp_path_factory.mktemp("trained")
+    decoder = SpeculativeDecoder(loaded, None)
+    starts = [decoder.encode([{"role": "user", "content": prompt}]) for prompt in prompts]
+    written = [
+        SelfText(job, 0.0, len(start), (*start, *text))
+        for job, (start, text) in enumerate(zip(starts, plain, strict=True))
+    ]
+    model = loaded.model
+    features = extract(model, written, folder / "features")
+    trimmed = trim_vocabulary([text.ids for text in written], 1024, model.info.vocab_size)
+    for kind in ("hydra", "medusa"):
+        heads, record = train_heads(model, features, trimmed, HeadsTraining(kind=kind, epochs=2))
+        save_heads(folder / kind, heads, record)
+    adapter, _ = train_kangaroo(
+        loaded.model,
+        [text.ids for text in written],
+        KangarooConfig(exit_layer=6, n_heads=9, n_kv_heads=3, head_size=64),
+        trimmed=trimmed,
+        training=ExitTraining(epochs=2),
+    )
+    adapter.save(folder / "kangaroo")
+    return folder
+
+
+DRAFTERS = [
+    *("prompt-lookup", "ngram", "trigram", "suffix", "input-copy", "hybrid"),
+    "early-exit:exit_layer=20",
+    "kangaroo:adapter={trained}/kangaroo",
+    "medusa:heads={trained}/medusa",
+    "hydra:heads={trained}/hydra",
+    "hybrid:drafters=suffix+hydra,hydra.heads={trained}/hydra",
+    "small-lm:model={target}",
+]
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
 def test_a_drafter_leaves_the_text_as_it_is(
-    loaded: LoadedModel, prompts: list[str], plain: list[tuple[int, ...]], drafter: str
+    loaded: LoadedModel,
+    smollm2: Path,
+    prompts: list[str],
+    plain: list[tuple[int, ...]],
+    request: pytest.FixtureRequest,
+    drafter: str,
 ) -> None:
-    drafted = texts(loaded, drafter, prompts)
+    trained = request.getfixturevalue("trained") if "{trained}" in drafter else None
+    drafted = texts(loaded, drafter.format(trained=trained, target=smollm2), prompts)
     differing = [i for i, (one, other) in enumerate(zip(plain, drafted, strict=True)) if one != other]
     faults = [unexcused(loaded, prompts[i], plain[i], drafted[i]) for i in differing]
     assert [fault for fault in faults if fault] == []

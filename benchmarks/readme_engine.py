@@ -1,0 +1,152 @@
+"""The engine's sections of benchmarks/README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from readme_table import Line, table
+
+
+def forward(lines: list[Line]) -> Iterator[str]:
+    yield "## A pass of the target (`bench_forward.py`)\n"
+    read = next((line for line in lines if line.get("measure") == "read"), None)
+    if read:
+        yield (
+            f"Memory is read at {read['gigabytes_per_second']:.1f} GB/s here, so that one read of all weights takes "
+            f"{read['read_ms']:.1f} ms. Fastest pass over k tokens, in milliseconds:\n"
+        )
+    passes = [line for line in lines if line.get("measure") == "pass"]
+    for context in dict.fromkeys(line["context"] for line in passes):
+        of = {(line["backend"], line["tokens"]): line["ms"] for line in passes if line["context"] == context}
+        sizes = list(dict.fromkeys(tokens for _, tokens in of))
+        rows = [(backend, *(f"{of[backend, k]:.1f}" for k in sizes)) for backend in dict.fromkeys(b for b, _ in of)]
+        yield from table((f"backend, {context} tokens before", *(f"k = {k}" for k in sizes)), rows)
+        yield ""
+
+
+def decode(lines: list[Line]) -> Iterator[str]:
+    yield "## Tokens per second of whole generations (`bench_decode.py`)\n"
+    of = [line for line in lines if line.get("measurement") == "category"]
+    names = list(dict.fromkeys(line["category"] for line in of))
+    peers = list(dict.fromkeys(line["peer"] for line in of))
+    cells = {(line["peer"], line["category"]): line for line in of}
+    prompts = {name: max(line["prompts"] for line in of if line["category"] == name) for name in names}
+    yield (
+        f"Greedy, batch 1, 128 new tokens at most, prefill included, {prompts['all']} prompts; in brackets the ratio "
+        "to plain `generate` on the same prompts.\n"
+    )
+    rows = []
+    for peer in peers:
+        found = [cells.get((peer, name)) for name in names]
+        rows.append((peer, *("" if cell is None else speed_and_ratio(cell) for cell in found)))
+    yield from table(("", *names), rows)
+    yield from fastest_draft(cells, peers, names)
+    drafting = [peer for peer in peers if any((cells.get((peer, n)) or {}).get("acceptance_length") for n in names)]
+    if drafting:
+        yield "\nMean acceptance length, tokens a verification:\n"
+        lengths = [
+            (peer, *(f"{(cells.get((peer, n)) or {}).get('acceptance_length') or 1.0:.2f}" for n in names))
+            for peer in drafting
+        ]
+        yield from table(("", *names), lengths)
+    yield from differing([line for line in lines if line.get("measurement") == "difference"])
+
+
+def fastest_draft(cells: dict[tuple[str, str], Line], peers: list[str], names: list[str]) -> Iterator[str]:
+    """The fastest of ours beside each thing that it could be compared with."""
+    ours = [peer for peer in peers if peer.startswith("draftproof ") and peer != "draftproof plain"]
+    if not ours or any((peer, name) not in cells for peer in ours for name in names):
+        return
+    best = max(ours, key=lambda peer: cells[peer, "all"]["tokens_per_second"])
+    assisted = [p for p in peers if p.startswith("transformers ") and p != "transformers generate"]
+    rivals = {
+        "plain `generate`": ["transformers generate"],
+        "the best assisted mode of transformers": assisted,
+        "llama.cpp, float32": ["llama.cpp float32"],
+        "our engine without drafting": ["draftproof plain"],
+    }
+    yield f"\n`{best}`, in multiples of:\n"
+    rows = []
+    for told, group in rivals.items():
+        speeds = {n: [cells[p, n]["tokens_per_second"] for p in group if (p, n) in cells] for n in names}
+        if all(speeds.values()):
+            rows.append((told, *(f"{cells[best, n]['tokens_per_second'] / max(speeds[n]):.2f}" for n in names)))
+    yield from table(("", *names), rows)
+
+
+def differing(lines: list[Line]) -> Iterator[str]:
+    if not lines:
+        yield "\nAll outputs are token for token those of plain `generate`."
+        return
+    yield "\nOutputs that part from plain `generate`, with the gap between the two best logits there:\n"
+    rows = [(line["peer"], line["prompt"], line["at"], f"{line['gap']:.2g}") for line in lines]
+    yield from table(("", "prompt", "token", "gap"), rows)
+
+
+def heads(lines: list[Line]) -> Iterator[str]:
+    yield "## Draft heads of equal text, steps and seed (`bench_heads.py`)\n"
+    rows = [
+        (
+            line["kind"],
+            f"{line['vocabulary']:,}",
+            f"{100 * line['coverage']:.1f} %",
+            " / ".join(f"{100 * share:.0f} %" for share in line["top1"]),
+            f"{line['tokens_per_pass_7']:.2f}",
+            f"{line['tokens_per_pass_15']:.2f}",
+            f"{line['draft_ms_15']:.1f}",
+            f"{line['full_head_ms']:.2f} → {line['trimmed_head_ms']:.2f}",
+        )
+        for line in lines
+    ]
+    yield from table(
+        (
+            *("kind", "vocabulary", "text covered", "right at place 1 / 2 / 3 / 4", "tokens a pass, 7 nodes"),
+            *("15 nodes", "ms a draft", "ms of the head, full → trimmed"),
+        ),
+        rows,
+    )
+
+
+def rules(lines: list[Line]) -> Iterator[str]:
+    yield "## Block verification against token verification (`bench_rules.py`)\n"
+    yield "Sampled at temperature 1; the interval is a bootstrap's over prompts and seeds.\n"
+    rows = [
+        (
+            line["drafter"],
+            line["rule"],
+            f"{line['rounds']:,}",
+            f"{line['tokens_per_verification']:.3f}",
+            ""
+            if line["rule"] == "token"
+            else f"{line['above_token']:+.3f} [{line['interval'][0]}, {line['interval'][1]}]",
+        )
+        for line in lines
+    ]
+    yield from table(("drafter", "rule", "rounds", "tokens a verification", "above `token`"), rows)
+
+
+def overheads(lines: list[Line]) -> Iterator[str]:
+    yield "## Memory, and verdicts of every round (`bench_overheads.py`)\n"
+    for line in lines:
+        if line["measure"] == "memory":
+            ours, theirs = line["megabytes"]["draftproof"], line["megabytes"]["generate"]
+            yield f"- Peak memory {ours:,.0f} MB, plain `generate` {theirs:,.0f} MB: {line['ratio']:.2f} times."
+        if line["measure"] == "verdicts":
+            yield (
+                f"- Storing a verdict for each of {line['rounds']:,} rounds took {100 * line['share']:.1f} % of the "
+                "time of decoding."
+            )
+
+
+def speed_and_ratio(cell: Line) -> str:
+    ratio = cell.get("times_generate")
+    return f"{cell['tokens_per_second']:.1f}" + (f" ({ratio:.2f})" if ratio else "")
+
+
+def compiled_kernels(lines: list[Line]) -> Iterator[str]:
+    yield "## Kernels compiled for sm_90, without a device (`compile_kernels.py`)\n"
+    rows = [
+        (line["kernel"], line["case"], line["registers"], line["spill_store_bytes"] + line["spill_load_bytes"])
+        for line in lines
+    ]
+    yield from table(("kernel", "case", "registers", "spilled bytes"), rows)
