@@ -62,9 +62,7 @@ def main() -> None:
     parser.add_argument("--verifiers", default="arithmetic,lean")
     options = parser.parse_args()
     if not options.data.is_dir():
-        print(
-            f"no data at {options.data}: nothing measured. Name the folder: --data, or DRAFTPROOF_DATA", file=sys.stderr
-        )
+        print(f"no data at {options.data}: nothing measured (DRAFTPROOF_DATA names the data sets)", file=sys.stderr)
         return
     names = options.verifiers.split(",")
     everything: dict[str, list[tuple[Trace, dict[str, set[int]]]]] = {}

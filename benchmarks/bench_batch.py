@@ -48,7 +48,7 @@ def main() -> None:
     options = parsed()
     if not options.input.is_file():
         print(
-            f"no input at {options.input}: nothing measured. Name one: --input, or a folder of data sets in DRAFTPROOF_DATA",
+            f"no input at {options.input}: nothing measured (DRAFTPROOF_DATA names the data sets)",
             file=sys.stderr,
         )
         return

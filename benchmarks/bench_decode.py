@@ -52,11 +52,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, help="file of single measurements to go on from and to append to")
     arguments = parser.parse_args()
     if not DATA.is_dir():
-        print(
-            json.dumps(
-                {"benchmark": "decode", "not_run": f"no data sets at {DATA}; DRAFTPROOF_DATA names their folder"}
-            )
-        )
+        print(json.dumps({"benchmark": "decode", "not_run": "no data sets; DRAFTPROOF_DATA names their folder"}))
         return
     torch.set_num_threads(arguments.threads)
     lines = list(read(arguments.raw))

@@ -51,7 +51,7 @@ def main() -> None:
     options = parsed()
     if not options.input.is_file():
         print(
-            f"no input at {options.input}: nothing killed. Name one: --input, or a folder of data sets in DRAFTPROOF_DATA",
+            f"no input at {options.input}: nothing killed (DRAFTPROOF_DATA names the data sets)",
             file=sys.stderr,
         )
         return

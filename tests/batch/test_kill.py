@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import draftproof as dp
 from draftproof.store.workloads import made_traces
 
 HARNESS = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_harness.py"
-GSM8K = HARNESS.parents[2] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl.gz"
+DATA = Path(os.environ.get("DRAFTPROOF_DATA") or HARNESS.parents[1] / "data")
+GSM8K = DATA / "gsm8k" / "example_model_solutions.jsonl.gz"
 
 pytestmark = pytest.mark.skipif(not HARNESS.is_file(), reason="the benchmarks are not installed with the package")
 
@@ -50,7 +52,7 @@ def test_a_few_kills_lose_nothing(trace_file: Callable[..., Path]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not GSM8K.is_file(), reason="the data sets are not there")
+@pytest.mark.skipif(not GSM8K.is_file(), reason=f"no data sets at {DATA}; DRAFTPROOF_DATA names their folder")
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_a_hundred_kills_lose_nothing(database: str, request: pytest.FixtureRequest) -> None:
     server = ["--postgres", request.getfixturevalue("postgres_server")] if database == "postgres" else []
