@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     arguments = parser.parse_args()
     if not DATA.is_dir():
-        print(json.dumps({"benchmark": "rules", "not_run": "the data sets are not beside the checkout"}))
+        print(json.dumps({"benchmark": "rules", "not_run": "no data sets; DRAFTPROOF_DATA names their folder"}))
         return
     loaded = load_model(arguments.target)
     texts = [[{"role": "user", "content": each.text}] for each in prompts(arguments.prompts, CATEGORIES)]

@@ -31,8 +31,8 @@ HEAD = """# Benchmarks
 
 `make bench` runs every `bench_*.py` here and keeps its JSON lines in `results/`; `python benchmarks/make_readme.py`
 writes this page from them. Speeds are of one machine at one time: read the ratios, each to a peer measured in the
-same run. Tests assert no timing. Accuracy needs the data sets beside the checkout (`../shared/data`); without
-them it is left out.
+same run. Tests assert no timing. What needs public data sets reads
+them from the folder that `DRAFTPROOF_DATA` names, else from `data/` in the checkout, and is left out without them.
 """
 
 
