@@ -6,8 +6,9 @@ drafting plus v(1 + nodes). The policy picks the set of nodes, none included, wi
 all rows of a batch together. The costs follow what passes take while it decodes.
 
 Where the drafter scores its nodes, the draft is cut to the best set after it is made; the scores are first scaled by
-how much of what this drafter promised came true. Where it does not, or where the law forbids cutting, the
-number of nodes is set before drafting, from running acceptance at each depth and what drafting a node has taken.
+how much of what this drafter promised came true, in the row and at each depth. Where it does not, or where the law
+forbids cutting, the number of nodes is set before drafting, from running acceptance at each depth and what drafting a
+node has taken.
 
 Scores that are not kept lose their weight, so a drafter that costs next to nothing need never be left out. One whose
 drafts take time and lose against plain decoding is asked less and less often, at doubling intervals that follow what
@@ -21,9 +22,9 @@ from dataclasses import dataclass, replace
 
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import DrafterSpec, StepSignal
-from draftproof.drafting.drafters.track_record import TrackRecord
 from draftproof.drafting.pass_costs import PassCosts
 from draftproof.drafting.policies.depth_record import DepthRecord
+from draftproof.drafting.policies.promise_record import PromiseRecord
 from draftproof.drafting.policies.running_costs import RunningCosts
 from draftproof.drafting.prune import keep_nodes
 from draftproof.drafting.rounds import RowRound
@@ -92,7 +93,7 @@ class Cost:
         self._verification = RunningCosts(costs) if "layers" in drafter.needs else self._plain
         self._budget = min(self.max_nodes, drafter.max_nodes)
         self._decides_beforehand = drafter.stepwise or drafter.law != "match"
-        self._promises = TrackRecord()
+        self._promises = PromiseRecord()
         self._depths = DepthRecord()
         self._draft_ms = 0.0
         self._draft_steps = 0.0
@@ -134,20 +135,19 @@ class Cost:
             return keep_nodes(draft, [range(min(each, wanted[row])) for row, each in zip(rows, made, strict=True)])
         ranked = []
         for index, row in enumerate(rows):
-            trust = self._promises.factor(row)
-            worth: list[float] = []
-            for score, parent in zip(draft.score[index].tolist(), draft.tree(index)[1], strict=False):
-                worth.append(min(1.0 if parent < 0 else worth[parent], score * trust))  # not above its parent's
+            worth = self._promises.worth(row, *_scored(draft, index))
             ranked += [(score, index, node) for node, score in enumerate(worth)]
         ranked.sort(key=lambda each: (-each[0], each[1], each[2]))  # so parents come first
         passes = self._passes_ms(len(rows), len(ranked))
         count, _ = _best_count([score for score, _, _ in ranked], passes, self._draft_ms, len(rows))
-        if count == len(ranked):
-            return draft
-        kept: list[list[int]] = [[] for _ in rows]
-        for _, index, node in ranked[:count]:
-            kept[index].append(node)
-        return keep_nodes(draft, [sorted(nodes) for nodes in kept])
+        if count < len(ranked):
+            kept: list[list[int]] = [[] for _ in rows]
+            for _, index, node in ranked[:count]:
+                kept[index].append(node)
+            draft = keep_nodes(draft, [sorted(nodes) for nodes in kept])
+        for index, row in enumerate(rows):
+            self._promises.give(row, *_scored(draft, index))
+        return draft
 
     def observe(self, rounds: Sequence[RowRound]) -> None:
         batch, nodes = len(rounds), sum(record.drafted for record in rounds)
@@ -166,9 +166,7 @@ class Cost:
         for record in asked:
             if record.drafted:
                 self._depths.note(record.row, record.depth, record.accepted)
-            # Where nothing was verified nothing is learnt, and what is known fades, so that low trust can recover.
-            promised = record.score if record.drafted and record.score is not None else 0.0
-            self._promises.note(record.row, promised, record.accepted if promised else 0.0)
+            self._promises.note(record.row, record.accepted, bool(record.drafted))
             spent_ms = draft_ms / len(asked) + node_ms * record.drafted
             self._rows[record.row].judge(record.accepted - spent_ms * batch / plain_ms, bool(record.drafted))
 
@@ -223,6 +221,12 @@ class Cost:
             elif not lengths[row] and standing.pause == 0:
                 standing.suspend()
         return lengths
+
+
+def _scored(draft: Draft, index: int) -> tuple[list[float], list[int]]:
+    assert draft.score is not None
+    parents = draft.tree(index)[1]
+    return draft.score[index, : len(parents)].tolist(), parents
 
 
 def _best_count(scores: Sequence[float], passes: Sequence[float], draft_ms: float, rows: int) -> tuple[int, float]:

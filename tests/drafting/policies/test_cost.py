@@ -247,6 +247,14 @@ def test_rows_of_a_batch_draft_as_much_as_each_is_worth() -> None:
     assert against_the_best_length(mixed, step_ms=2.0, batch=4) > 1.05
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_model_too_sure_of_itself_drafts_nearly_as_well_as_the_best_fixed_length(batch: int) -> None:
+    """It is off in every token, so that deep nodes are worth next to nothing of what it says."""
+    scores = [0.95**depth for depth in range(1, 17)]
+    best = max(decoded(Fixed(length), steady(0.3), scores=scores, draft_ms=0.1, batch=batch) for length in STEPS)
+    assert decoded(Cost(), steady(0.3), scores=scores, draft_ms=0.1, batch=batch) > 0.9 * best
+
+
 @pytest.mark.parametrize("draft_ms", [0.1, 3.0, 20.0])
 def test_a_liar_costs_a_few_percent_whatever_it_promises(draft_ms: float) -> None:
     lying = decoded(Cost(), steady(0.0), scores=[0.95**depth for depth in range(1, 17)], draft_ms=draft_ms)
