@@ -2,9 +2,9 @@
 
     python benchmarks/bench_heads.py [--target smollm2-135m] [--data FOLDER] [--text prompts.jsonl] [--tokens 100000]
 
-One JSON line for each kind of head and vocabulary. `--data` keeps the target's text and its features, and may be the
-`stages` folder of `draftproof train heads`: a run that was stopped goes on there. Tokens a verification are those of
-a replay of the held-out texts, which makes the very rounds that the engine would make, policy aside.
+One JSON line for each kind of head and vocabulary. `--data` keeps the target's text, its features and trained heads,
+and may be the folder `--data` of `draftproof train heads`: a run that was stopped goes on there. Tokens a verification
+are those of a replay of the held-out texts, which makes the very rounds that the engine would make, policy aside.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import DraftRequest
+from draftproof.drafting.drafters.head_models import load_heads, save_heads
 from draftproof.drafting.drafters.heads import HeadsDrafter
 from draftproof.drafting.drafters.vocab_trim import forced_ids, head_times, trim_vocabulary
 from draftproof.drafting.model import CachedModel, RowTokens
@@ -95,11 +97,16 @@ def compared(
         forced=forced_ids(loaded.vocabulary, model.info.eos_ids),
     )
     training = HeadsTraining(kind=kind, n_heads=arguments.heads, epochs=arguments.epochs, seed=arguments.seed)
-    started = time.perf_counter()
-    heads, record = train_heads(
-        model, features, trimmed, training, dtype=fastest_dtype(model.info.hidden_size, trimmed.size)
-    )
-    seconds = time.perf_counter() - started
+    place = arguments.data / f"{kind}-{trimmed.size}"
+    if not place.exists():
+        digest = self_text.digest(texts)
+        dtype = fastest_dtype(model.info.hidden_size, trimmed.size)
+        made, notes = train_heads(model, features, trimmed, training, data_digest=digest, dtype=dtype)
+        save_heads(place, made, notes)
+    heads, record = load_heads(place, target_digest=model.info.digest)
+    other = {name: value for name, value in asdict(training).items() if record.training[name] != value}
+    if other or record.data_digest != self_text.digest(texts):
+        raise SystemExit(f"{place} was trained on other text or with other settings: {', '.join(other) or 'text'}")
     rows = held.nonzero().flatten().tolist()
     times = head_times(model, trimmed.ids)
     line: dict[str, Any] = {
@@ -108,7 +115,6 @@ def compared(
         "coverage": round(record.training["held_out_coverage"], 4),
         "train_positions": record.training["train_positions"],
         "top1": [round(row[0], 4) for row in record.accuracies],
-        "training_s": round(seconds, 1),
         "full_head_ms": round(times.full_ms, 2),
         "trimmed_head_ms": round(times.trimmed_ms, 2),
     }
