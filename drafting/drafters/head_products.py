@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from draftproof.drafting.backends.lean_pages import gather
 from draftproof.drafting.backends.packed_linear import PackedLinear
 from draftproof.drafting.drafters.head_models import Block, DraftHeads
 
@@ -31,6 +32,8 @@ class HeadProducts:
             weight = torch.cat([heads.output, heads.rest.unsqueeze(0)])
             bias = torch.cat([heads.output_bias, heads.rest_bias.unsqueeze(0)])
             self._output = _product(weight, bias, device)
+            products = [self._output, *(product for blocks in self._blocks for product, _ in blocks)]
+            gather(product.memory for product in products if isinstance(product, PackedLinear))
 
     def logits(self, head: int, hidden: Tensor, embedded: Tensor) -> Tensor:
         """[n, W + 1] of head `head` (0-based) for states [n, H] and embeddings [n, head + 1, H], all normalised."""
