@@ -66,14 +66,23 @@ class Transformers:
 
 
 class LlamaCpp:
-    """llama.cpp through llama-cpp-python, in the precision of its file."""
+    """llama.cpp through llama-cpp-python, in the precision of its file.
+
+    Weights stay in the file's layout: of the layouts that it can make while loading, the one for AMX ends the process
+    on virtual machines that show AMX and do not allow it. Float32 has no other layout anyway.
+    """
 
     def __init__(self, name: str, file: Path, stops: frozenset[int], threads: int) -> None:
-        from llama_cpp import Llama
+        from llama_cpp import Llama, llama_cpp
 
         self.name = name
         self._stops = stops
-        self._model = Llama(str(file), n_ctx=4096, n_threads=threads, n_threads_batch=threads, verbose=False)
+        default = llama_cpp.llama_model_default_params
+        llama_cpp.llama_model_default_params = lambda: _in_its_layout(default())
+        try:
+            self._model = Llama(str(file), n_ctx=4096, n_threads=threads, n_threads_batch=threads, verbose=False)
+        finally:
+            llama_cpp.llama_model_default_params = default
 
     def __call__(self, prompt: list[int], new_tokens: int) -> tuple[list[int], dict[str, Any]]:
         made: list[int] = []
@@ -83,6 +92,11 @@ class LlamaCpp:
                 break
         self._model.reset()
         return made, {}
+
+
+def _in_its_layout(parameters: Any) -> Any:
+    parameters.use_extra_bufts = False
+    return parameters
 
 
 def float32_gguf(source: Path, made: Path) -> Path:
