@@ -18,11 +18,12 @@ def p_value(counts: np.ndarray, law: np.ndarray) -> float:
     if counts[law <= 0].sum():
         return 0.0
     order = np.argsort(expected)
-    small = order[np.cumsum(expected[order]) < LEAST_EXPECTED]
-    small = order[: len(small) + 1] if len(small) else small  # the merged cell reaches what is wanted
-    kept = np.setdiff1d(np.arange(len(law)), small)
+    merged = int((expected < LEAST_EXPECTED).sum())
+    if merged:  # topped up with the next ones where all small cells together do not reach what is wanted
+        merged = max(merged, int(np.searchsorted(np.cumsum(expected[order]), LEAST_EXPECTED)) + 1)
+    small, kept = order[:merged], order[merged:]
     observed, wanted = list(counts[kept]), list(expected[kept])
-    if len(small) and expected[small].sum() > 0:
+    if expected[small].sum() > 0:
         observed.append(counts[small].sum())
         wanted.append(expected[small].sum())
     if len(observed) < 2:
