@@ -14,11 +14,13 @@ from transformers import PreTrainedModel
 
 from draftproof.drafting.backends.transformers_head import LogitHead
 from draftproof.drafting.model import CachedModel, Pass, RowTokens, Wanted
-from draftproof.errors import DraftproofError, UsageError
+from draftproof.errors import DraftproofError, NumericalError, UsageError
 
 _TOLERANCE = 0.01
 _HALF_TOLERANCE = 0.1
 """Largest relative error in half precision: above its rounding, and below what a misplaced token makes."""
+_CHECKED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of weights that may hold NaN; others are quantised."""
 _LONG, _SHORT = -1, -2
 """Row ids of the check; they are gone afterwards."""
 
@@ -26,16 +28,21 @@ _LONG, _SHORT = -1, -2
 def check_passes(cached: CachedModel, model: PreTrainedModel, head: LogitHead | None) -> bool:
     """Raises UsageError unless a tree in the cache has the logits of the model's plain forward.
 
-    Returns whether `head`, applied to the last layer's output, gives the same logits too.
+    Returns whether `head`, applied to the last layer's output, gives the same logits too. Raises NumericalError for
+    logits that are not numbers, which say nothing about masks.
     """
     size = cached.info.vocab_size
     a, b, c, d, e, f, g, h = (int(part) for part in torch.linspace(1, size - 1, 8))
     late, short = _plain(model, [a, b, c, g, h]), _plain(model, [h, g])
     expected = torch.stack([late[3], late[4], short[1]])
+    _check_numbers(expected, cached, model, "in its plain forward")
     result = _tree_pass(cached, [a, b, c], [d, e, f, g, h], [-1, -1, -1, -1, 3], short=[h, g])
     picked = torch.tensor([3, 4, 5], device=expected.device)
     tolerance = _HALF_TOLERANCE if cached.info.dtype in (torch.float16, torch.bfloat16) else _TOLERANCE
-    error = float("inf") if result.logits is None else _relative_error(result.logits[picked], expected)
+    error = float("inf")
+    if result.logits is not None:
+        _check_numbers(result.logits[picked], cached, model, "for a small token tree, though not in its plain forward")
+        error = _relative_error(result.logits[picked], expected)
     if not error <= tolerance:
         raise UsageError(
             f"{cached.info.architecture} cannot be decoded in drafts: for a small token tree its logits are off by "
@@ -79,6 +86,29 @@ def _plain(model: PreTrainedModel, tokens: list[int]) -> Tensor:
     """[n, V]"""
     logits: Tensor = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
     return logits
+
+
+def _check_numbers(logits: Tensor, cached: CachedModel, model: PreTrainedModel, where: str) -> None:
+    """Raises NumericalError, saying whether a weight is at fault, unless all of `logits` are numbers."""
+    if bool(logits.isfinite().all()):
+        return
+    damaged = next((name for name, weight in model.named_parameters() if not _is_finite(weight)), None)
+    if damaged is not None:
+        raise NumericalError(
+            f"{cached.info.name} cannot be decoded: its weight {damaged} holds NaN or infinity, and so do its logits "
+            f"{where}.",
+            remedy="The weights are damaged: fetch or train them again.",
+        )
+    raise NumericalError(
+        f"{cached.info.name} cannot be decoded: its logits hold NaN or infinity {where}. Its weights are all numbers, "
+        "so activations are not.",
+        remedy=f"If they overflow {str(cached.info.dtype).removeprefix('torch.')}, load it with dtype=torch.float32 "
+        "or torch.bfloat16; else its code or its attention implementation is at fault.",
+    )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    return weight.dtype not in _CHECKED or bool(weight.isfinite().all())
 
 
 def _relative_error(got: Tensor, expected: Tensor) -> float:
