@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from draftproof.errors import ContractError, OutOfMemoryError
+from draftproof.kernels.compact import compact
 
 _FIRST_CAPACITY = 64
 
@@ -122,12 +123,17 @@ class RaggedCache(Cache):
             self._index = None
 
     def move(self, place: int, to: int, columns: Sequence[int]) -> None:
-        """Copy `columns` of a place to the columns from `to` on."""
+        """Copy `columns` of a place, which ascend from `to` or later, to the columns from `to` on.
+
+        On a GPU the keys and values of all layers that are alike move in one launch.
+        """
+        alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[Tensor]] = {}
         for pair in self._stored.values():
             for tensor in pair:
-                row = tensor[place]
-                source = torch.tensor(columns, device=tensor.device)
-                row[:, to : to + len(columns)] = row.index_select(1, source)
+                alike.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(tensor[place : place + 1])
+        for (_, _, device), caches in alike.items():
+            slots = torch.tensor([[column - to for column in columns]], device=device)
+            compact(caches, torch.tensor([to], device=device), slots)
 
     def _grow(self, places: int, capacity: int) -> None:
         """Room for more places or columns, layer by layer: at no time are there two copies of more than one layer.

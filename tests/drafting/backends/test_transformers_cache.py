@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from draftproof.drafting.backends import ragged_cache
 from draftproof.drafting.backends.ragged_cache import RaggedCache, Span, memory_shortage
 from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.model import CachedModel, Wanted
 from draftproof.errors import ContractError, OutOfMemoryError
+from draftproof.kernels.compact import compact_torch
+from draftproof.kernels.compact_triton import compact_triton
 from tests.drafting.backends import reference
 from tests.drafting.backends.reference import assert_close, plain_logits, row_tokens
 
@@ -56,6 +60,69 @@ def test_columns_grow_by_doubling_and_not_beyond_the_context(tiny_draft_llama: P
         cached.commit(0, range(10))
         seen.add(cached.allocated[1])
     assert seen == {64, 128, 256, 512}
+
+
+KERNEL = pytest.param(
+    compact_triton,
+    id="kernel",
+    marks=pytest.mark.skipif(torch.cuda.is_available(), reason="where a GPU is, kernels do not take the CPU's memory"),
+)
+
+
+@pytest.mark.parametrize("run", [pytest.param(compact_torch, id="definition"), KERNEL])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_kept_columns_move_as_the_kernel_and_as_its_definition_move_them(
+    family: str, run: Callable[..., None], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both as the backend calls them; the kernel in Triton's interpreter."""
+    model = request.getfixturevalue(f"tiny_{family}")
+    launches = []
+
+    def counted(caches: Sequence[torch.Tensor], lengths: torch.Tensor, slots: torch.Tensor) -> None:
+        launches.append(len(caches))
+        run(caches, lengths, slots)
+
+    monkeypatch.setattr(ragged_cache, "compact", counted)
+    reference.check_commit_of_a_path(TransformersModel(model), model)
+    assert set(launches) == {4}, "the keys and values of both layers in one launch"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_kept_columns_move_on_a_gpu(tiny_llama: PreTrainedModel) -> None:
+    cached = TransformersModel(copy.deepcopy(tiny_llama).cuda())
+    cached.add_row(0)
+    cached.forward([row_tokens(0, [5, 6, 7])], Wanted(logits="none"))
+    cached.commit(0, range(3))
+    cached.forward([row_tokens(0, [8, 9, 10, 11], [-1, -1, 1, 2])], Wanted(logits="none"))
+    cached.commit(0, [1, 2, 3])
+    logits = cached.forward([row_tokens(0, [12])]).logits
+    assert logits is not None
+    assert_close(logits.cpu(), plain_logits(tiny_llama, [5, 6, 7, 9, 10, 11, 12])[-1:], "after the path")
+
+
+def test_layers_of_other_sizes_move_in_launches_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some families have layers with more heads than others; the rows beside stay as they are."""
+    cache = RaggedCache(most_columns=64)
+    places = [cache.claim(), cache.claim()]
+    new = {0: torch.randn(2, 3, 9, 4), 1: torch.randn(2, 1, 9, 8), 2: torch.randn(2, 3, 9, 4)}
+    with cache.writing([Span(place, 0, 9) for place in places]):
+        for layer, states in new.items():
+            cache.update(states, 2 * states, layer)
+    launches = []
+
+    def counted(caches: Sequence[torch.Tensor], lengths: torch.Tensor, slots: torch.Tensor) -> None:
+        launches.append((len(caches), lengths.tolist(), slots.tolist()))
+        compact_torch(caches, lengths, slots)
+
+    monkeypatch.setattr(ragged_cache, "compact", counted)
+    cache.move(places[1], 4, [5, 6, 8])
+    assert launches == [(4, [4], [[1, 2, 4]]), (2, [4], [[1, 2, 4]])]
+    for layer, states in new.items():
+        keys, values = cache._stored[layer]
+        expected = states.clone()
+        expected[1, :, 4:7] = states[1, :, [5, 6, 8]]
+        assert torch.equal(keys[:, :, :9], expected)
+        assert torch.equal(values[:, :, :9], 2 * expected)
 
 
 def test_what_a_dropped_row_left_cannot_reach_the_next(tiny_draft_llama: PreTrainedModel) -> None:
