@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
+from draftproof.drafting.chat_prompts import chat_ids
 from draftproof.errors import UsageError
 
 Message = Mapping[str, str]
@@ -29,20 +30,24 @@ def prompts_of(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
 
 
 def ids_of(prompt: Prompt, tokenizer: Any, model: str) -> list[int]:
-    """Token ids of one prompt. Chat messages go through the tokenizer's chat template. Raises UsageError."""
+    """Token ids of one prompt. Raises UsageError.
+
+    Chat messages go through the tokenizer's chat template, and are text whatever they say. A prompt that is text is
+    read as transformers reads it, control tokens included: so come in prompts that hold a whole template already.
+    """
     prompt = _listed(prompt)
     if isinstance(prompt, str):
         if not prompt.isascii():
             _require_unicode(prompt)
-        return [int(token) for token in _present(tokenizer, "text")(prompt)["input_ids"]]
+        # Too many ids for the context are refused later, with what to do about it: transformers need not warn as well.
+        return [int(token) for token in _present(tokenizer, "text")(prompt, verbose=False)["input_ids"]]
     if not isinstance(prompt, Sequence):
         raise _no_prompt(prompt)
     if len(prompt) and all(isinstance(part, Mapping) for part in prompt):
         template = _present(tokenizer, "chat messages")
         if not getattr(template, "chat_template", None):
             raise UsageError(f"{model} has no chat template.", remedy="Give the prompt as text or token ids.")
-        made = template.apply_chat_template(list(prompt), add_generation_prompt=True, return_dict=True)
-        return [int(token) for token in made["input_ids"]]
+        return chat_ids(prompt, template)  # type: ignore[arg-type]
     if not all(isinstance(part, Integral) and not isinstance(part, bool) for part in prompt):
         raise _no_prompt(prompt)
     return [int(part) for part in prompt]  # type: ignore[arg-type]
