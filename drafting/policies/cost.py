@@ -104,6 +104,11 @@ class Cost:
         self._newcomer = _Standing(gained=0.0, interval=1)
         """How a row begins: by what rows before it came to."""
 
+    @property
+    def plain_costs(self) -> RunningCosts:
+        """What passes without drafts cost now; to be read only."""
+        return self._plain
+
     def budgets(self, rows: Sequence[int]) -> tuple[int, ...]:
         self._steps = 0
         due = []
