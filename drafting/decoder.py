@@ -25,6 +25,7 @@ from draftproof.drafting.rows import RowOutcome
 from draftproof.drafting.rule import Rule
 from draftproof.drafting.sampling import GREEDY, Sampling, seeded
 from draftproof.drafting.session import Session
+from draftproof.drafting.turns import new_row, turn_of
 from draftproof.drafting.vocabulary import Vocabulary
 from draftproof.errors import DraftproofError, UsageError
 
@@ -34,6 +35,9 @@ Sink = Callable[[Generation], None]
 
 class SpeculativeDecoder:
     """Decodes with a target model, a drafter, an acceptance rule and a length policy.
+
+    Several threads may generate with one decoder, and with several decoders over one model: their rounds take turns.
+    The session under it is for one thread, as are drafters that several decoders are given.
 
     Args:
         target: a name, folder, hub id or GGUF file for `load_model`, a `LoadedModel` (`load_model` also makes one of
@@ -75,13 +79,20 @@ class SpeculativeDecoder:
         self.tokenizer = None if loaded is None else loaded.tokenizer
         self.vocabulary: Vocabulary | None = None if loaded is None else loaded.vocabulary
         self.sink = sink
-        self.session = Session(self.model, self.drafter, self.rule, self.policy, self.vocabulary)
-        self._next_row = 0
+        self._turn = turn_of(self.model)
+        with self._turn:  # passes are measured here
+            self.session = Session(self.model, self.drafter, self.rule, self.policy, self.vocabulary)
 
     @property
     def costs(self) -> PassCosts | None:
         """What passes of the target cost; None where the policy does not ask."""
         return self.session.costs
+
+    @property
+    def plain_pass_ms(self) -> float | None:
+        """What a pass over one token costs now, as the policy has followed it; None where the policy does not ask."""
+        running = getattr(self.policy, "plain_costs", None) if self.drafter is not None else None
+        return None if running is None else float(running.pass_ms(1))
 
     def generate(
         self,
@@ -129,7 +140,7 @@ class SpeculativeDecoder:
                     self._advance({row: progress for row, (_, progress) in running.items()})
                     self._finish(running, done)
         finally:
-            self._cancel(running)
+            self._cancel({row: progress for row, (_, progress) in running.items()})
         return [done[index] for index in range(len(each))]
 
     def stream(
@@ -151,15 +162,12 @@ class SpeculativeDecoder:
                 self._advance({row: progress})
                 yield progress.chunk()
         finally:
-            self.session.close([row])
-            if progress.finish_reason is None:
-                progress.finish(FinishReason.CANCELLED)
-            if self.sink is not None:
-                self.sink(progress.generation())
+            self._cancel({row: progress})
         yield Chunk("", (), None, progress.generation())
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt. Chat messages go through the tokenizer's chat template."""
+        """Token ids of a prompt. Chat messages go through the tokenizer's chat template, and none of them can write a
+        control token; in a text, control tokens are read as such."""
         return ids_of(prompt, self.tokenizer, self.model.info.name)
 
     def _read(self, prompt: Prompt, index: int, count: int) -> list[int]:
@@ -185,17 +193,18 @@ class SpeculativeDecoder:
             raise UsageError(f"max_new_tokens is {max_new_tokens}, it must be at least 1.")
         if stop and self.vocabulary is None:
             raise UsageError("Stop strings need the target's tokenizer.", remedy="Use stop_ids.")
-        row, self._next_row = self._next_row, self._next_row + 1
+        row = new_row()
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         progress = Progress(self.model.info, ids, sampling, self.vocabulary, stops, self.parts, self.configuration)
-        outcomes = self.session.open(
-            {row: ids}, sampling=sampling, max_new_tokens=max_new_tokens, stop_ids=stop_ids, logprobs=logprobs
-        )
-        try:
-            self._note(row, progress, outcomes[0])
-        except BaseException:
-            self.session.close([row])
-            raise
+        with self._turn:
+            outcomes = self.session.open(
+                {row: ids}, sampling=sampling, max_new_tokens=max_new_tokens, stop_ids=stop_ids, logprobs=logprobs
+            )
+            try:
+                self._note(row, progress, outcomes[0])
+            except BaseException:
+                self.session.close([row])
+                raise
         return row, progress
 
     @property
@@ -205,8 +214,9 @@ class SpeculativeDecoder:
         return {"drafter": drafter, "rule": self.rule.spec.name, "policy": self.policy.name}
 
     def _advance(self, running: Mapping[int, Progress]) -> None:
-        for outcome in self.session.round(list(running)):
-            self._note(outcome.row, running[outcome.row], outcome)
+        with self._turn:
+            for outcome in self.session.round(list(running)):
+                self._note(outcome.row, running[outcome.row], outcome)
 
     def _note(self, row: int, progress: Progress, outcome: RowOutcome) -> None:
         state = self.session.rows[row]
@@ -218,16 +228,18 @@ class SpeculativeDecoder:
     def _finish(self, running: dict[int, tuple[int, Progress]], done: dict[int, Generation]) -> None:
         for row in [row for row, (_, progress) in running.items() if progress.finish_reason is not None]:
             index, progress = running.pop(row)
-            self.session.close([row])
-            done[index] = progress.generation()
-            if self.sink is not None:
-                self.sink(done[index])
+            with self._turn:
+                self.session.close([row])
+                done[index] = progress.generation()
+                if self.sink is not None:
+                    self.sink(done[index])
 
-    def _cancel(self, running: Mapping[int, tuple[int, Progress]]) -> None:
-        """Rows that an error or an interrupt left behind: what they came to is told to the sink all the same."""
-        self.session.close(list(running))
-        for _, progress in running.values():
-            if progress.finish_reason is None:
-                progress.finish(FinishReason.CANCELLED)
-            if self.sink is not None:
-                self.sink(progress.generation())
+    def _cancel(self, running: Mapping[int, Progress]) -> None:
+        """Close rows that are done, or that an error or an interrupt left behind: the sink is told in any case."""
+        with self._turn:
+            self.session.close(list(running))
+            for progress in running.values():
+                if progress.finish_reason is None:
+                    progress.finish(FinishReason.CANCELLED)
+                if self.sink is not None:
+                    self.sink(progress.generation())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import zip_longest
+from threading import Barrier
+from time import sleep
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from draftproof.drafting.decoder import SpeculativeDecoder
@@ -94,3 +99,96 @@ def test_pictures_are_refused(model: ChatSpeculative) -> None:
     picture = HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}])
     with pytest.raises(UsageError, match="Only text"):
         model.invoke([picture])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("decoders", [1, 2], ids=["one-decoder", "two-decoders"])
+def test_models_over_one_target_take_turns(tiny_chat: Any, said: str, decoders: int) -> None:
+    """Rows and cache belong to the target: its passes never overlap, and no two rows have one id."""
+    made = [SpeculativeDecoder(tiny_chat, "prompt-lookup", policy="fixed") for _ in range(decoders)]
+    models = [ChatSpeculative(decoder=made[i % decoders], max_new_tokens=20, sampling=SAMPLED) for i in range(2)]
+    overlaps = Overlaps(tiny_chat.model)
+    with overlaps.watched(), ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda i: models[i % 2].invoke(CONVERSATION).content, range(8)))
+    assert texts == [said] * 8
+    assert overlaps.seen == 0
+
+    streams = [model.stream(CONVERSATION) for model in models]
+    pieces: list[list[str]] = [[], []]
+    for both in zip_longest(*streams):
+        for chunk, words in zip(both, pieces, strict=True):
+            words.append("" if chunk is None else str(chunk.content))
+    assert ["".join(words) for words in pieces] == [said] * 2
+
+
+def test_the_overlap_would_be_seen(tiny_chat: Any) -> None:
+    """The negative control: sessions, which take no turns, do overlap under the same watch."""
+    sessions = [SpeculativeDecoder(tiny_chat, None).session for _ in range(2)]
+    overlaps = Overlaps(tiny_chat.model)
+
+    def run(number: int) -> None:
+        both.wait()
+        sessions[number].open({number: [65, 66]}, max_new_tokens=3)
+
+    both = Barrier(2)
+    with overlaps.watched(), ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(2)))
+    for number, session in enumerate(sessions):
+        session.close([number])
+    assert overlaps.seen > 0
+
+
+class Overlaps:
+    """Counts passes that begin while another one is running."""
+
+    def __init__(self, model: Any) -> None:
+        self.seen = self._running = 0
+        self._model, self._forward = model, model.forward
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            self.seen += self._running > 0
+            self._running += 1
+            try:
+                sleep(0.005)  # gives another thread the time to come in
+                return self._forward(*args, **kwargs)
+            finally:
+                self._running -= 1
+
+        self._model.forward = forward
+        try:
+            yield
+        finally:
+            del self._model.forward
+
+
+def test_each_call_draws_a_seed_unless_one_is_given(tiny_chat: Any) -> None:
+    decoder = SpeculativeDecoder(tiny_chat, "prompt-lookup", policy="fixed")
+    hot = Sampling(temperature=1.0)
+    fresh = ChatSpeculative(decoder=decoder, max_new_tokens=20, sampling=hot)
+    answers = [fresh.invoke(CONVERSATION) for _ in range(3)]
+    assert len({answer.content for answer in answers}) == 3
+    seed = answers[1].response_metadata["seed"]
+    assert fresh.invoke(CONVERSATION, seed=seed).content == answers[1].content
+    for given in (0, 7):
+        fixed = ChatSpeculative(decoder=decoder, max_new_tokens=20, sampling=hot, seed=given)
+        assert fixed.invoke(CONVERSATION).content == fixed.invoke(CONVERSATION).content
+        assert fixed.invoke(CONVERSATION).response_metadata["seed"] == given
+
+
+def test_a_cache_of_answers_tells_models_apart(model: ChatSpeculative) -> None:
+    other = ChatSpeculative(decoder=model.decoder, sampling=Sampling(temperature=0.5), max_new_tokens=20)
+    assert model._get_llm_string() != other._get_llm_string()
+
+
+def test_tools_are_refused_and_nothing_of_them_is_lost(model: ChatSpeculative) -> None:
+    with pytest.raises(NotImplementedError, match="no tools"):
+        model.bind_tools([])
+    with pytest.raises(NotImplementedError, match="structured"):
+        model.with_structured_output({"title": "answer", "type": "object", "properties": {}})
+    call = {"name": "add", "args": {"a": 1}, "id": "1"}
+    for message in (AIMessage("", tool_calls=[call]), ToolMessage("3", tool_call_id="1")):
+        with pytest.raises(UsageError, match="tool"):
+            model.invoke([HumanMessage("1 + 2?"), message])
+    assert model.invoke([HumanMessage("1 + 2?"), AIMessage("3"), HumanMessage("Sure?")]).content
