@@ -7,82 +7,28 @@ behind. `plain_logits` is the definition that all of them compare with: no cache
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from draftproof.drafting.model import CachedModel, LayeredModel, RowTokens, Wanted
 from draftproof.errors import ContextLengthError, UsageError
-
-NOISE = 1e-4
-"""Largest difference allowed, relative to the largest number compared: float32 summed in other orders, and no more."""
-
-
-def relative_error(got: Tensor, expected: Tensor) -> float:
-    return float((got - expected).abs().max() / expected.abs().max())
-
-
-def assert_close(got: Tensor | None, expected: Tensor, what: str) -> None:
-    assert got is not None, what
-    assert got.shape == expected.shape, f"{what}: {tuple(got.shape)} instead of {tuple(expected.shape)}"
-    error = relative_error(got, expected)
-    assert error <= NOISE, f"{what}: off by {error:.1e} of the largest"
-
-
-@torch.no_grad()
-def plain_logits(model: PreTrainedModel, text: Sequence[int]) -> Tensor:
-    """[n, V] logits of a text, without any cache."""
-    logits: Tensor = model(input_ids=torch.tensor([list(text)]), use_cache=False).logits[0]
-    return logits
-
-
-@torch.no_grad()
-def plain_states(model: PreTrainedModel, text: Sequence[int]) -> tuple[Tensor, ...]:
-    """Layer -> [n, H] by transformers' own count; the last is after the final norm."""
-    output = model(input_ids=torch.tensor([list(text)]), use_cache=False, output_hidden_states=True)
-    return tuple(states[0] for states in output.hidden_states)
-
-
-def some_text(seed: int, length: int, vocab: int) -> list[int]:
-    chance = random.Random(seed)
-    return [chance.randrange(vocab) for _ in range(length)]
-
-
-def row_tokens(row: int, tokens: Sequence[int], parents: Sequence[int] | None = None, start: int = 0) -> RowTokens:
-    return RowTokens(row, torch.tensor(tokens), None if parents is None else torch.tensor(parents), start)
-
-
-@contextmanager
-def rows(cached: CachedModel, *texts: Sequence[int]) -> Iterator[list[int]]:
-    """Rows with these committed texts; ids neither ascending nor gapless."""
-    ids = [(7 * i + 3) % 31 for i in range(len(texts))]
-    for row, text in zip(ids, texts, strict=True):
-        cached.add_row(row)
-        if text:
-            cached.forward([row_tokens(row, text)], Wanted(logits="none"))
-            cached.commit(row, range(len(text)))
-    try:
-        yield ids
-    finally:
-        for row in ids:
-            cached.drop_row(row)
-
-
-def paths(parents: Sequence[int]) -> list[list[int]]:
-    """Of each node of a tree, the nodes from the top down to it."""
-    found: list[list[int]] = []
-    for node, parent in enumerate(parents):
-        found.append([*(found[parent] if parent >= 0 else []), node])
-    return found
-
-
-TREE = [-1, -1, 0, 2, 1, 1, -1, 3]
-"""Three branches, the deepest of which comes in pieces, and a late sibling of the first."""
+from tests.drafting.backends.plain_forward import (
+    NOISE,
+    TREE,
+    assert_close,
+    assert_paths,
+    paths,
+    plain_logits,
+    plain_states,
+    relative_error,
+    row_tokens,
+    rows,
+    some_text,
+)
 
 
 def check_prefill_and_chain(cached: CachedModel, model: PreTrainedModel) -> None:
@@ -115,7 +61,7 @@ def check_tree(cached: CachedModel, model: PreTrainedModel) -> None:
     nodes = some_text(5, len(TREE), cached.info.vocab_size)
     with rows(cached, prompt) as (row,):
         logits = cached.forward([row_tokens(row, nodes, TREE)]).logits
-        _assert_paths(model, prompt, nodes, TREE, logits)
+        assert_paths(model, prompt, nodes, TREE, logits)
 
 
 def check_ragged_batch(cached: CachedModel, model: PreTrainedModel) -> None:
@@ -131,7 +77,7 @@ def check_ragged_batch(cached: CachedModel, model: PreTrainedModel) -> None:
             assert result.logit_bounds == result.bounds
             for place, i in enumerate(order):
                 low, high = result.logit_bounds[place : place + 2]
-                _assert_paths(model, texts[i], nodes[i], trees[i], result.logits[low:high])
+                assert_paths(model, texts[i], nodes[i], trees[i], result.logits[low:high])
 
 
 def check_rows_that_begin_together(cached: CachedModel, model: PreTrainedModel) -> None:
@@ -158,11 +104,11 @@ def check_scratch_over_passes(cached: CachedModel, model: PreTrainedModel) -> No
             result = cached.forward([row_tokens(row, nodes[low:high], TREE[low:high], start=low)])
             assert result.logits is not None
             pieces.append(result.logits)
-        _assert_paths(model, prompt, nodes, TREE, torch.cat(pieces))
+        assert_paths(model, prompt, nodes, TREE, torch.cat(pieces))
         other = [*nodes[:4], *some_text(11, 2, cached.info.vocab_size)]
         parents = [*TREE[:4], 0, 3]
         result = cached.forward([row_tokens(row, other[4:], parents[4:], start=4)])
-        _assert_paths(model, prompt, other, parents, result.logits, only=[4, 5])
+        assert_paths(model, prompt, other, parents, result.logits, only=[4, 5])
 
 
 def check_commit_of_a_path(cached: CachedModel, model: PreTrainedModel) -> None:
@@ -344,7 +290,7 @@ def check_random_life(cached: CachedModel, model: PreTrainedModel, *, seed: int 
             assert result.logits is not None
             got = result.logits[low : result.logit_bounds[place + 1]]
             only = list(range(part.start, len(state.tokens)))
-            _assert_paths(model, state.text, state.tokens, state.parents, got, only=only, what=f"step {step}")
+            assert_paths(model, state.text, state.tokens, state.parents, got, only=only, what=f"step {step}")
         for row in chosen:
             _random_end(chance, cached, row, living)
     for row in living:
@@ -380,21 +326,3 @@ def _random_end(chance: random.Random, cached: CachedModel, row: int, living: di
         return
     state.tokens, state.parents = [], []
     assert cached.length(row) == len(state.text)
-
-
-def _assert_paths(
-    model: PreTrainedModel,
-    prompt: Sequence[int],
-    nodes: Sequence[int],
-    parents: Sequence[int],
-    logits: Tensor | None,
-    *,
-    only: Sequence[int] | None = None,
-    what: str = "tree",
-) -> None:
-    """`logits` [n, V] of the nodes `only` (None: all) are those of the plain text down to each."""
-    assert logits is not None
-    down = paths(parents)
-    for place, node in enumerate(range(len(nodes)) if only is None else only):
-        expected = plain_logits(model, [*prompt, *(nodes[step] for step in down[node])])[-1]
-        assert_close(logits[place], expected, f"{what}: node {node} of {list(parents)}")

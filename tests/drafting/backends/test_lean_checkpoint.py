@@ -19,7 +19,7 @@ from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.model import Wanted
 from draftproof.drafting.models.checkpoint import Checkpoint
 from draftproof.errors import ModelError, UsageError
-from tests.drafting.backends.reference import row_tokens, rows
+from tests.drafting.backends.plain_forward import row_tokens, rows
 
 PEAK = """
 import sys, torch

@@ -23,7 +23,7 @@ from transformers import (
 from draftproof.drafting.backends.lean_llama import LeanLlama
 from draftproof.errors import UsageError
 from tests.drafting.backends import reference
-from tests.drafting.backends.reference import NOISE, plain_logits, relative_error, row_tokens, rows, some_text
+from tests.drafting.backends.plain_forward import NOISE, plain_logits, relative_error, row_tokens, rows, some_text
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97,

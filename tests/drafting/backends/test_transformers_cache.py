@@ -18,7 +18,7 @@ from draftproof.errors import ContractError, OutOfMemoryError
 from draftproof.kernels.compact import compact_torch
 from draftproof.kernels.compact_triton import compact_triton
 from tests.drafting.backends import reference
-from tests.drafting.backends.reference import assert_close, plain_logits, row_tokens
+from tests.drafting.backends.plain_forward import assert_close, plain_logits, row_tokens
 
 FAILING_PASSES = 3
 

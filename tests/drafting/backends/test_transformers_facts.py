@@ -31,7 +31,7 @@ from draftproof.drafting.backends.transformers_model import TransformersModel
 from draftproof.drafting.model import CachedModel, Wanted
 from draftproof.errors import UsageError
 from tests.drafting.backends import reference
-from tests.drafting.backends.reference import row_tokens
+from tests.drafting.backends.plain_forward import row_tokens
 
 
 def fingerprint(model: PreTrainedModel) -> str:

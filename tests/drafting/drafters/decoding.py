@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
 from transformers import PreTrainedModel
 
 from draftproof.drafting.backends.lean_llama import LeanLlama
@@ -23,6 +23,7 @@ from draftproof.drafting.rules.catalogue import create_rule
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.session import Session
 from draftproof.drafting.vocabulary import Vocabulary
+from tests.drafting.rules.goodness import p_value
 
 Wrap = Callable[[PreTrainedModel], CachedModel]
 BACKENDS = [pytest.param(TransformersModel, id="transformers"), pytest.param(LeanLlama.from_transformers, id="lean")]
@@ -118,15 +119,4 @@ def pearson(seen: Mapping[tuple[int, ...], int], law: Mapping[tuple[int, ...], f
     """Chance of a chi-square as large; rare outcomes are counted together, impossible ones make it 0."""
     if any(outcome not in law for outcome in seen):
         return 0.0
-    total = sum(seen.values())
-    bins: list[tuple[float, float]] = []
-    rest = (0.0, 0.0)
-    for outcome, share in law.items():
-        got, expected = float(seen.get(outcome, 0)), share * total
-        if expected >= 5.0:
-            bins.append((got, expected))
-        else:
-            rest = (rest[0] + got, rest[1] + expected)
-    if rest[1] > 0.0:
-        bins.append(rest)
-    return float(chi2.sf(sum((got - due) ** 2 / due for got, due in bins), max(1, len(bins) - 1)))
+    return p_value(np.array([float(seen.get(outcome, 0)) for outcome in law]), np.array(list(law.values())))

@@ -30,7 +30,7 @@ from draftproof.drafting.drafters.trigram import Trigram
 from draftproof.drafting.drafters.trigram_table import TrigramTable
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary, output_rows
 from draftproof.drafting.model import CachedModel
-from tests.drafting.drafters.contract import prompt_of
+from tests.drafting.drafters.contract_life import prompt_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Factory:
     """What its drafts are asked for with; above 0, `check_law` runs too."""
     prompt_matters: bool = False
     learns: bool = False
-    """See `contract.Subject`."""
+    """See `contract_life.Subject`."""
 
 
 def random_heads(tiny: Tiny, kind: Literal["hydra", "medusa"], tree: Literal["dynamic", "static"]) -> HeadsDrafter:

@@ -14,7 +14,8 @@ from draftproof.drafting.drafters.prompt_lookup import PromptLookup
 from draftproof.drafting.keyed_rng import Purpose
 from draftproof.errors import ContractError
 from tests.drafting.drafters import contract
-from tests.drafting.drafters.contract import CHECKS, Subject
+from tests.drafting.drafters.contract import CHECKS
+from tests.drafting.drafters.contract_life import Subject
 from tests.drafting.drafters.factories import FACTORIES, Factory, Tiny
 
 

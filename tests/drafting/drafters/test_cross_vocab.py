@@ -22,7 +22,8 @@ from draftproof.drafting.rounds import Totals, totals
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.errors import UsageError
 from tests.drafting.drafters import contract
-from tests.drafting.drafters.contract import CHECKS, Subject
+from tests.drafting.drafters.contract import CHECKS
+from tests.drafting.drafters.contract_life import Subject
 from tests.drafting.drafters.decoding import (
     BACKENDS,
     IMPROBABLE,

@@ -15,7 +15,7 @@ from draftproof.drafting.drafters.hybrid import Hybrid
 from draftproof.drafting.drafters.small_lm import SmallLM
 from draftproof.drafting.drafters.suffix import Suffix
 from draftproof.drafting.sampling import Sampling
-from tests.drafting.drafters.contract import prompt_of
+from tests.drafting.drafters.contract_life import prompt_of
 from tests.drafting.drafters.decoding import IMPROBABLE, decode, pair_law_chance, session_of
 from tests.drafting.drafters.factories import FACTORIES, Factory, Tiny
 
