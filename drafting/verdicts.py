@@ -6,9 +6,11 @@ This is the only module of the engine that needs the verdict vocabulary; decodin
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from draftproof.canonical import digest, short
 from draftproof.drafting.generation import Block, Generation
+from draftproof.drafting.sampling import Sampling
 from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import Step, Trace
 from draftproof.verdict import AcceptanceEvidence, Cost, Guarantee, Outcome, Proposition, Verdict
@@ -17,6 +19,9 @@ SEGMENTATION = "token_blocks@1"
 """One step for each pass of the target. Digests of traces rest on it."""
 
 VERSION = 1
+
+_MOST_IN_JSON = 2**53 - 1
+"""RFC 8785 refuses larger numbers, because readers may round them."""
 
 
 def trace_of(generation: Generation, problem: str) -> Trace:
@@ -31,7 +36,7 @@ def trace_of(generation: Generation, problem: str) -> Trace:
             "model_digest": generation.model.digest,
             "prompt_tokens": len(generation.prompt),
             "output_tokens": len(generation.tokens),
-            "sampling": asdict(generation.sampling),
+            "sampling": sampling_record(generation.sampling),
             **generation.configuration,
         },
     )
@@ -42,10 +47,19 @@ def identity_of(generation: Generation) -> str:
     config = {
         "model": generation.model.digest,
         "backend": generation.model.backend,
-        "sampling": asdict(generation.sampling),
+        "sampling": sampling_record(generation.sampling),
         **generation.configuration,
     }
     return f"speculative-{generation.parts['rule']}@{VERSION}#{short(digest(config))}"
+
+
+def sampling_record(sampling: Sampling) -> dict[str, Any]:
+    """As JSON that everybody reads alike: seeds that are no exact double (those of all prompts of a list but the first
+    are of 63 bits) as their digits."""
+    written = asdict(sampling)
+    if written["seed"] > _MOST_IN_JSON:
+        written["seed"] = str(written["seed"])
+    return written
 
 
 def verdicts_of(generation: Generation, trace: Trace) -> list[Verdict]:

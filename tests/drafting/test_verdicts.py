@@ -110,3 +110,19 @@ def test_the_store_keeps_every_block_once(tmp_path: Path) -> None:
         assert sum(each.accepted + each.rejected + each.abstained for each in counts) == 5
         text = "".join(step.text for step in store.get_trace(trace.digest).trace.steps)
     assert text == made.text
+
+
+def test_seeds_that_json_cannot_hold_are_told_apart_too(tmp_path: Path) -> None:
+    """Prompts of a list have seeds of 63 bits."""
+    seeds = (2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1)
+    made = [generation(sampling=Sampling(temperature=1.0, seed=seed)) for seed in seeds]
+    traces = [trace_of(each, "Is it?") for each in made]
+    assert [trace.meta["sampling"]["seed"] for trace in traces] == [seeds[0], *map(str, seeds[1:])]
+    identities = {verdicts_of(each, trace)[0].verifier for each, trace in zip(made, traces, strict=True)}
+    assert len(identities) == len(seeds)
+    store = VerdictStore.open(f"sqlite:///{tmp_path}/v.db")
+    run = store.begin_run("large seeds")
+    for each, trace in zip(made, traces, strict=True):
+        store.add_traces(run.id, [trace])
+        store.add(verdicts_of(each, trace), run.id)
+    store.finish_run(run.id)
