@@ -105,7 +105,7 @@ class ChatSpeculative(BaseChatModel):
         chosen = {name: value for name, value in given.items() if name in known}
         if "seed" not in chosen:
             own = self.sampling.seed or None if self.seed is None else self.seed
-            chosen["seed"] = secrets.randbits(63) if own is None else own
+            chosen["seed"] = secrets.randbits(53) if own is None else own
         limit = given.get("max_new_tokens", given.get("max_tokens", self.max_new_tokens))
         return {"sampling": replace(self.sampling, **chosen), "max_new_tokens": limit}
 
