@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -24,17 +23,21 @@ if TYPE_CHECKING:
 HELP = """Generate text by speculative decoding: a drafter proposes tokens, the target model verifies them in one pass.
 
 The output has the target's own law, sooner; the rule typical, marked lossy, alone changes it. Greedy output is
-plain decoding's token for token. So is sampled output under the rule match, which auto takes for drafters that copy.
+plain decoding's token for token, but for near ties of logits, which a pass over several tokens may round the other way.
+So is sampled output under the rule match, which auto takes for drafters that copy.
 For drafters that report probabilities (small-lm, …) auto takes rules that are lossless in law: equal seeds then
 give plain decoding's text only with `--rule match`.
 
-On a terminal, drafted tokens that were accepted are green. The summary says what drafting saved.
+On a terminal, drafted tokens that were accepted are green, and acceptance and speed stand below the text as it comes.
+The summary says what drafting saved.
 
     draftproof models fetch smollm2-135m
     draftproof generate "Rewrite in plain words: The party of the first part shall …"
     draftproof generate - --raw --max-new-tokens 400 < story.txt
     draftproof generate "Name three rivers." --drafter none --temperature 0.8 --seed 7
     draftproof generate "2+2?" --target ./my-llama --drafter small-lm:model=./my-draft --json
+
+PROMPT is a message of a chat, in which no text is taken for a control token; with --raw it is read as it is.
 
 Every round is stored as a verdict (`token_block`); see them with draftproof verdicts query.
 
@@ -240,6 +243,7 @@ def _log(
     url: str, problem: str, decoder: SpeculativeDecoder, sampling: Sampling, settings: dict[str, Any]
 ) -> GenerationLog:
     from draftproof.cli.generation_log import GenerationLog
+    from draftproof.drafting.verdicts import sampling_record
 
     info = decoder.model.info
     model = {
@@ -250,7 +254,7 @@ def _log(
         "dtype": str(info.dtype).removeprefix("torch."),
     }
     command = "draftproof " + shlex.join(sys.argv[1:])
-    return GenerationLog(url, problem, command, {**settings, "sampling": asdict(sampling), **model})
+    return GenerationLog(url, problem, command, {**settings, "sampling": sampling_record(sampling), **model})
 
 
 def _run(
@@ -294,10 +298,12 @@ def _run(
             if not made:  # told twice to stop, in the midst of the prompt
                 raise typer.Exit(ended) from None
         finally:
-            if log is not None:
-                log.finish(failure)
-    if view is not None:
-        view.end()
+            try:
+                if view is not None:
+                    view.end()
+            finally:
+                if log is not None:
+                    log.finish(failure)
     return made[0], ended
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,23 +11,30 @@ if TYPE_CHECKING:
     from draftproof.drafting.generation import Generation
 
 LEAST_ROUNDS = 10
-"""Below, a ratio of times is mostly noise and is not told."""
+"""Below, times and their ratios are mostly noise and are not told."""
 
 
 def plain_seconds(generation: Generation, decoder: SpeculativeDecoder) -> float | None:
-    """What a pass for each token after the prompt would have taken, by measured passes over a single token.
+    """What a pass for each token after the prompt would have taken. None where there were no rounds.
 
-    An estimate: passes are measured early in a short context. None where there were no rounds.
+    An estimate, from passes as slow as those of this generation, on the same machine with the same other work: the
+    policy's running costs, else the mean of the generation's own rounds without drafts. Where neither is there, passes
+    over one token are timed now.
     """
     figures = generation.totals
     if not figures.rounds:
         return None
     if decoder.drafter is None:
         return (figures.draft_ms + figures.verify_ms) / 1000.0
-    from draftproof.drafting.pass_costs import measure_pass_costs
+    pass_ms = decoder.plain_pass_ms
+    if pass_ms is None:
+        plain = [record.verify_ms for record in generation.rounds if not record.drafted]
+        pass_ms = fmean(plain) if len(plain) >= LEAST_ROUNDS else None
+    if pass_ms is None:
+        from draftproof.drafting.pass_costs import measure_pass_costs
 
-    costs = decoder.costs or measure_pass_costs(decoder.model, sizes=(1,))
-    return figures.emitted * costs.pass_ms(1) / 1000.0
+        pass_ms = measure_pass_costs(decoder.model, sizes=(1,)).pass_ms(1)
+    return figures.emitted * pass_ms / 1000.0
 
 
 def is_context_full(generation: Generation) -> bool:
@@ -89,6 +98,8 @@ def as_json(generation: Generation, decoder: SpeculativeDecoder, run_id: str | N
         "model_digest": generation.model.digest,
         "backend": generation.model.backend,
         **generation.parts,
+        "configuration": dict(generation.configuration),
+        "sampling": asdict(generation.sampling),
         "run": run_id,
         "logprobs": [
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -36,6 +37,34 @@ def test_json_has_everything_and_nothing_else_is_printed(cli: Cli, tiny_chat_fol
     assert made["lossless"] is True
     assert made["model_digest"]
     assert ended.err == ""
+
+
+def test_a_seed_of_63_bits_is_stored_like_any(cli: Cli, tiny_chat_folder: Path) -> None:
+    hot = ("--temperature", "1.0", "--seed", str(2**63 - 1), "--store", "s.db", "--json")
+    made = cli("generate", "ab", "-t", tiny_chat_folder, *SHORT, *hot).json
+    assert made["sampling"]["seed"] == 2**63 - 1
+    shown = cli("runs", "show", made["run"], "--store", "s.db", "--json").json
+    assert int(shown["settings"]["sampling"]["seed"]) == 2**63 - 1
+
+
+def test_json_says_all_that_it_takes_to_make_the_text_again(cli: Cli, tiny_chat_folder: Path) -> None:
+    from draftproof.drafting.decoder import SpeculativeDecoder
+    from draftproof.drafting.models.load import load_model
+    from draftproof.drafting.sampling import Sampling
+
+    hot = ("--temperature", "1.2", "--top-k", "40", "--repetition-penalty", "1.1", "--seed", "11")
+    made = cli("generate", "ab ab ab", "-t", tiny_chat_folder, *SHORT, *hot, "--raw", "--json", "--no-store").json
+    parts = made["configuration"]
+    assert (parts["drafter"], parts["rule"], parts["policy"]) == ("prompt-lookup", "auto", "fixed:draft_length=4")
+    asked = {"temperature": 1.2, "top_k": 40, "top_p": 1.0, "repetition_penalty": 1.1, "seed": 11}
+    assert made["sampling"] == asked
+    loaded = load_model(tiny_chat_folder)
+    decoder = SpeculativeDecoder(loaded, parts["drafter"], rule=parts["rule"], policy=parts["policy"])
+    (again,) = decoder.generate("ab ab ab", sampling=Sampling(**made["sampling"]), max_new_tokens=24)
+    assert list(again.tokens) == made["tokens"]
+    sampling = Sampling(**made["sampling"] | {"seed": 12})
+    (other,) = decoder.generate("ab ab ab", sampling=sampling, max_new_tokens=24)
+    assert list(other.tokens) != made["tokens"]
 
 
 def test_rounds_are_verdicts_of_a_run(cli: Cli, tiny_chat_folder: Path) -> None:
@@ -301,7 +330,10 @@ def test_a_terminal_sees_what_is_done_until_text_comes(
     monkeypatch.setattr(sys, "stdout", text)
     assert cli("generate", "x", "-t", tiny_chat_folder, "-n", "40", "--no-store").status == 0
     assert "Loading" in shown.getvalue()
-    assert (" a pass" in shown.getvalue()) is not text_on_terminal
+    running = "tokens · acceptance length"
+    assert (running in shown.getvalue()) is not text_on_terminal
+    assert (running in text.getvalue()) is text_on_terminal
+    assert "tokens/s" in (text if text_on_terminal else shown).getvalue()
     assert "Loading" not in text.getvalue()
     plain = text.getvalue() if not text_on_terminal else ""
     monkeypatch.undo()
@@ -310,3 +342,44 @@ def test_a_terminal_sees_what_is_done_until_text_comes(
 
 def test_no_terminal_sees_no_status(cli: Cli, tiny_chat_folder: Path) -> None:
     assert "Loading" not in cli("generate", "x", "-t", tiny_chat_folder, *SHORT, "--no-store").err
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+def test_a_terminal_is_left_with_the_text_and_nothing_else(
+    cli: Cli, tiny_chat_folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: str
+) -> None:
+    from draftproof.cli.screen import visible
+
+    hot = ("-n", "120", "--no-store", "--temperature", "1.0", "--seed", "2", "-d", "ngram", "--policy", "fixed")
+    plain = cli("generate", "x\n\nx", "-t", tiny_chat_folder, *hot).out
+    monkeypatch.setenv("TERM", terminal)
+    text = _Terminal()
+    monkeypatch.setattr(sys, "stdout", text)
+    assert cli("generate", "x\n\nx", "-t", tiny_chat_folder, *hot).status == 0
+    monkeypatch.undo()
+    assert ("acceptance length" in text.getvalue()) is (terminal == "xterm")
+    assert left_on_screen(text.getvalue()) == visible(plain).rstrip("\n")
+    assert len(plain) > 60
+
+
+def left_on_screen(written: str) -> str:
+    """What a terminal shows in the end, by the few sequences that are used; it fails at any other."""
+    lines, row, column = [""], 0, 0
+    for control, character in re.findall(r"\x1b\[([0-9;?]*[A-Za-z])|(\x1b|[^\x1b])", written):
+        if character == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row - len(lines) + 1)
+        elif character == "\r":
+            column = 0
+        elif character:
+            assert character != "\x1b"
+            lines[row] = lines[row][:column] + character + lines[row][column + 1 :]
+            column += 1
+        elif control.endswith("A"):
+            row -= int(control[:-1] or 1)
+            assert row >= 0
+        elif control == "2K":
+            lines[row] = ""
+        else:
+            assert control.endswith("m") or control in ("?25l", "?25h"), control
+    return "\n".join(lines).rstrip("\n")
