@@ -29,7 +29,8 @@ def chat_ids(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[int]
     text of a control token and the tokenizer's own cannot be renamed.
     """
     controls = _control_tokens(tokenizer)
-    if not any(_holds(message, controls) for message in messages):
+    spellings = _Spellings(tokenizer, controls)
+    if not any(spellings.within(message) for message in messages):
         made = tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=True, return_dict=True, tokenizer_kwargs={"verbose": False}
         )
@@ -48,12 +49,23 @@ def _control_tokens(tokenizer: Any) -> dict[str, int]:
     return {text: number for text, number in found.items() if text}
 
 
-def _holds(value: Any, controls: Mapping[str, int]) -> bool:
-    if isinstance(value, str):
-        return any(text in value for text in controls)
-    if isinstance(value, Mapping):
-        return any(_holds(each, controls) for each in value.values())
-    return isinstance(value, list | tuple) and any(_holds(each, controls) for each in value)
+class _Spellings:
+    """What a tokenizer would read as one of its control tokens."""
+
+    def __init__(self, tokenizer: Any, controls: Mapping[str, int]) -> None:
+        normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+        # Some tokens are looked for in the text as it is normalised: then a full-width < may do for the usual one.
+        self._normalise = (lambda text: text) if normalizer is None else normalizer.normalize_str
+        self._texts = {*controls, *map(self._normalise, controls)}
+
+    def within(self, value: Any) -> bool:
+        """Whether any string in it, however deep, holds one."""
+        if isinstance(value, str):
+            normalised = self._normalise(value)
+            return any(text in value or text in normalised for text in self._texts)
+        if isinstance(value, Mapping):
+            return any(map(self.within, value.values()))
+        return isinstance(value, list | tuple) and any(map(self.within, value))
 
 
 class _Renamed:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from draftproof.drafting.chat_prompts import _Renamed, chat_ids
@@ -160,6 +160,19 @@ def test_a_token_that_is_added_later_counts(tokenizer: Any) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|endoftext|>", "<|new|>"]})
     assert "<|new|>" not in controls(chat_ids(chat("<|new|>"), tokenizer), tokenizer)
     assert "<|new|>" in controls(transformers_ids(chat("<|new|>"), tokenizer), tokenizer)
+
+
+def test_another_spelling_of_a_control_token_does_not_help() -> None:
+    tokenizer = byte_level()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [AddedToken("<|new|>", normalized=True, special=True)]},
+        replace_extra_special_tokens=False,
+    )
+    tokenizer.chat_template = PLAIN
+    wide = chat("a \uff1c|new|\uff1e")  # full-width brackets
+    assert "<|new|>" not in controls(chat_ids(wide, tokenizer), tokenizer)
+    assert "<|new|>" in controls(transformers_ids(wide, tokenizer), tokenizer)
 
 
 def test_a_tokenizer_that_cannot_keep_them_apart_is_refused() -> None:
