@@ -17,7 +17,12 @@ from draftproof.drafting.rules import block, follow, multi_draft, recursive, tok
 from draftproof.drafting.rules.block import BlockRule
 from draftproof.drafting.rules.catalogue import create_rule
 from draftproof.drafting.rules.token import TokenRule, residual
-from tests.drafting.rules.broken_rules import SharedNoise, draft_noise_met_again
+from tests.drafting.rules.broken_rules import (
+    SharedNoise,
+    draft_noise_met_again,
+    raw_q_reported,
+    scrambled_columns,
+)
 from tests.drafting.rules.enumeration import (
     Tree,
     continued,
@@ -64,12 +69,17 @@ def rounds(name, law, drafting, target, draft, count, streams=KeyedRng):
             yield rng, decision, emitted
 
 
-def emits_the_law(name, law, drafting, vocab, count):
+def measured(name, law, drafting, vocab, count):
+    """Counts of the first two tokens of rounds [V, V], and the target's law of them."""
     target, draft = some_laws(vocab)
     pairs = np.zeros((vocab, vocab))
     for rng, _, emitted in rounds(name, law, drafting, target, draft, count):
         pairs[at_least(target, emitted, 2, rng)] += 1
-    wanted = continued(target, (), vocab, 2)
+    return pairs, continued(target, (), vocab, 2)
+
+
+def emits_the_law(name, law, drafting, vocab, count):
+    pairs, wanted = measured(name, law, drafting, vocab, count)
     assert fits(pairs.sum(axis=1), wanted.sum(axis=1))
     assert fits(pairs.ravel(), wanted.ravel())
 
@@ -79,9 +89,33 @@ def test_single_tokens_and_pairs_have_the_law_of_the_target(name, law, drafting)
     emits_the_law(name, law, drafting, vocab=8, count=1000)
 
 
+WIDE, WIDE_COUNT = 32, 2000
+
+
+def in_groups(pairs):
+    """[32, 32] -> [8 * 8]: four ids each. Of 1024 pairs, 2000 draws hit few often enough to tell anything."""
+    return pairs.reshape(8, 4, 8, 4).sum(axis=(1, 3)).ravel()
+
+
 @pytest.mark.parametrize(("name", "law", "drafting"), PARTS)
 def test_a_wider_vocabulary(name, law, drafting):
-    emits_the_law(name, law, drafting, vocab=32, count=300)
+    pairs, wanted = measured(name, law, drafting, WIDE, WIDE_COUNT)
+    assert fits(pairs.sum(axis=1), wanted.sum(axis=1))
+    assert fits(in_groups(pairs), in_groups(wanted))
+
+
+@pytest.mark.parametrize(
+    "drafting",
+    [
+        pytest.param(scrambled_columns(2), id="columns of other tokens"),
+        pytest.param(raw_q_reported(2, lambda q: q**1.5 / (q**1.5).sum()), id="q of before the temperature"),
+    ],
+)
+def test_a_wider_vocabulary_tells_a_q_that_is_not_true_by_as_many_draws(drafting):
+    """The negative control: single tokens and groups of pairs, each by itself."""
+    pairs, wanted = measured("token", "reject", drafting, WIDE, WIDE_COUNT)
+    assert p_value(pairs.sum(axis=1), wanted.sum(axis=1)) < LEAST_P_VALUE / 1000
+    assert p_value(in_groups(pairs), in_groups(wanted)) < LEAST_P_VALUE / 1000
 
 
 @pytest.mark.slow
