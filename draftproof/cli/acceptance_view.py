@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from draftproof.drafting.generation import Chunk
     from draftproof.drafting.vocabulary import Vocabulary
+
+
+_REDRAWN_S = 0.08
+"""Time between two drawings, which take some milliseconds and are no time of a pass, but of whoever waits."""
 
 
 class Figures:
@@ -54,6 +59,7 @@ class AcceptanceView:
         self._figures = Figures()
         self._line = Text()
         self._live: Live | None = None
+        self._drawn = 0.0
 
     def show(self, chunk: Chunk) -> None:
         if self._console is None:
@@ -63,7 +69,7 @@ class AcceptanceView:
         self._figures.add(chunk)
         drafted, own = self._split(chunk)
         new = Text(visible(drafted), style="green")
-        new.append(visible(own), style="default")
+        new.append(visible(own))
         if self._console.is_dumb_terminal:  # which can draw nothing again
             self._console.print(new, end="", soft_wrap=True)
             return
@@ -76,7 +82,9 @@ class AcceptanceView:
             self._live.start()
         for line in finished:
             self._console.print(line, soft_wrap=True)
-        self._live.refresh()
+        if finished or time.perf_counter() - self._drawn > _REDRAWN_S:
+            self._live.refresh()
+            self._drawn = time.perf_counter()
 
     def end(self) -> None:
         """Leave the text alone, as it would stand in a file. Needed on every way out."""
@@ -89,8 +97,9 @@ class AcceptanceView:
 
     def unfinished(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """The end of the line that is being written, as much as fits the screen, and the figures."""
-        rows = self._line.wrap(console, options.max_width, tab_size=8)
-        yield from rows[-max(1, console.height - 2) :]
+        most = max(1, console.height - 2)
+        rows = self._line[-options.max_width * most :].wrap(console, options.max_width, tab_size=8)
+        yield from rows[-most:]
         yield Text(str(self._figures), style="bright_black", no_wrap=True, overflow="ellipsis")
 
     def _split(self, chunk: Chunk) -> tuple[str, str]:
