@@ -6,6 +6,8 @@ whatever else the machine does falls on all of them.
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,8 +101,10 @@ def _in_its_layout(parameters: Any) -> Any:
     return parameters
 
 
-def float32_gguf(source: Path, made: Path) -> Path:
-    """`source` dequantised by llama.cpp's own quantiser, once."""
+def float32_gguf(source: Path) -> Path:
+    """`source` dequantised by llama.cpp's own quantiser, once, into the folder for temporary files."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    made = Path(tempfile.gettempdir()) / f"{digest[:16]}.f32.gguf"
     if not made.exists():
         import ctypes
 

@@ -11,7 +11,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DATA = Path(os.environ.get("DRAFTPROOF_DATA") or Path(__file__).resolve().parents[1] / "data")
@@ -33,6 +33,8 @@ class BenchPrompt:
     category: str
     name: str
     text: str
+    rank: int = 0
+    """Place within the category."""
 
 
 def prompts(per_category: int, categories: tuple[str, ...] = CATEGORIES) -> Iterator[BenchPrompt]:
@@ -41,7 +43,7 @@ def prompts(per_category: int, categories: tuple[str, ...] = CATEGORIES) -> Iter
     for rank in range(per_category):
         for each in lists:
             if rank < len(each):
-                yield each[rank]
+                yield replace(each[rank], rank=rank)
 
 
 def _of(category: str, count: int) -> list[BenchPrompt]:

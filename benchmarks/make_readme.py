@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from readme_engine import compiled_kernels, decode, forward, heads, overheads, rules
+from readme_engine import compiled_kernels, decode, forward, heads, overheads, policies, rules
 from readme_table import Line, table
 
 FOLDER = Path(__file__).resolve().parent
@@ -100,6 +100,7 @@ def write() -> Iterator[str]:
         ("store", store),
         ("forward", forward),
         ("decode", decode),
+        ("policies", policies),
         ("heads", heads),
         ("rules", rules),
         ("overheads", overheads),
@@ -111,7 +112,9 @@ def write() -> Iterator[str]:
             yield from section(lines)
             yield ""
     unmeasured = [
-        name for name in ("forward", "decode", "heads", "rules", "overheads", "kernels") if not measured(name)
+        name
+        for name in ("forward", "decode", "policies", "heads", "rules", "overheads", "kernels")
+        if not measured(name)
     ]
     if unmeasured:
         scripts = ", ".join(f"`bench_{name}.py`" for name in unmeasured)

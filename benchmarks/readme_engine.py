@@ -22,6 +22,8 @@ def forward(lines: list[Line]) -> Iterator[str]:
         rows = [(backend, *(f"{of[backend, k]:.1f}" for k in sizes)) for backend in dict.fromkeys(b for b, _ in of)]
         yield from table((f"backend, {context} tokens before", *(f"k = {k}" for k in sizes)), rows)
         yield ""
+    if passes:
+        yield "![Milliseconds of a pass over k tokens](../docs/pictures/forward-cost.svg)"
 
 
 def decode(lines: list[Line]) -> Iterator[str]:
@@ -30,17 +32,18 @@ def decode(lines: list[Line]) -> Iterator[str]:
     names = list(dict.fromkeys(line["category"] for line in of))
     peers = list(dict.fromkeys(line["peer"] for line in of))
     cells = {(line["peer"], line["category"]): line for line in of}
-    prompts = {name: max(line["prompts"] for line in of if line["category"] == name) for name in names}
+    prompts = max(line["prompts"] for line in of)
     yield (
-        f"Greedy, batch 1, 128 new tokens at most, prefill included, {prompts['all']} prompts; in brackets the ratio "
-        "to plain `generate` on the same prompts.\n"
+        f"Greedy, batch 1, 128 new tokens at most, prefill included, {prompts} prompts of Spec-Bench's six categories "
+        "and ten that ask for copies; in brackets the ratio to plain `generate` on the same prompts. `suffix` is the "
+        "default; what names `heads` or a `history` was trained beforehand on the target's answers to other prompts.\n"
     )
     rows = []
     for peer in peers:
         found = [cells.get((peer, name)) for name in names]
         rows.append((peer, *("" if cell is None else speed_and_ratio(cell) for cell in found)))
     yield from table(("", *names), rows)
-    yield from fastest_draft(cells, peers, names)
+    yield from multiples(cells, peers, names)
     drafting = [peer for peer in peers if any((cells.get((peer, n)) or {}).get("acceptance_length") for n in names)]
     if drafting:
         yield "\nMean acceptance length, tokens a verification:\n"
@@ -52,35 +55,52 @@ def decode(lines: list[Line]) -> Iterator[str]:
     yield from differing([line for line in lines if line.get("measurement") == "difference"])
 
 
-def fastest_draft(cells: dict[tuple[str, str], Line], peers: list[str], names: list[str]) -> Iterator[str]:
-    """The fastest of ours beside each thing that it could be compared with."""
+def multiples(cells: dict[tuple[str, str], Line], peers: list[str], names: list[str]) -> Iterator[str]:
+    """Each of ours, the default first, beside what it could be compared with."""
     ours = [peer for peer in peers if peer.startswith("draftproof ") and peer != "draftproof plain"]
-    if not ours or any((peer, name) not in cells for peer in ours for name in names):
-        return
-    best = max(ours, key=lambda peer: cells[peer, "all"]["tokens_per_second"])
-    assisted = [p for p in peers if p.startswith("transformers ") and p != "transformers generate"]
+    assisted = [peer for peer in peers if peer.startswith("transformers ") and peer != "transformers generate"]
     rivals = {
         "plain `generate`": ["transformers generate"],
-        "the best assisted mode of transformers": assisted,
+        "transformers' best assisted mode": assisted,
         "llama.cpp, float32": ["llama.cpp float32"],
-        "our engine without drafting": ["draftproof plain"],
+        "our engine without drafts": ["draftproof plain"],
     }
-    yield f"\n`{best}`, in multiples of:\n"
+    yield "\nTokens per second in multiples of others':\n"
     rows = []
-    for told, group in rivals.items():
-        speeds = {n: [cells[p, n]["tokens_per_second"] for p in group if (p, n) in cells] for n in names}
-        if all(speeds.values()):
-            rows.append((told, *(f"{cells[best, n]['tokens_per_second'] / max(speeds[n]):.2f}" for n in names)))
-    yield from table(("", *names), rows)
+    for peer in ours:
+        for told, group in rivals.items():
+            speeds = {n: [cells[p, n]["tokens_per_second"] for p in group if (p, n) in cells] for n in names}
+            if all(speeds.values()) and all((peer, n) in cells for n in names):
+                ratios = [cells[peer, n]["tokens_per_second"] / max(speeds[n]) for n in names]
+                rows.append((peer, told, *(f"{ratio:.2f}" for ratio in ratios)))
+    yield from table(("", "in multiples of", *names), rows)
 
 
 def differing(lines: list[Line]) -> Iterator[str]:
     if not lines:
         yield "\nAll outputs are token for token those of plain `generate`."
         return
-    yield "\nOutputs that part from plain `generate`, with the gap between the two best logits there:\n"
-    rows = [(line["peer"], line["prompt"], line["at"], f"{line['gap']:.2g}") for line in lines]
-    yield from table(("", "prompt", "token", "gap"), rows)
+    unexplained = sum(not line["noise_explains"] for line in lines)
+    yield (
+        f"\n{len(lines)} outputs part from plain `generate`, {unexplained} of them by more than the noise of float32 "
+        "there (the largest difference between logits of passes over one and over several tokens, and between the two "
+        "forward passes):\n"
+    )
+    rows = [(line["peer"], line["prompt"], line["at"], f"{line['gap']:.2g}", f"{line['noise']:.2g}") for line in lines]
+    yield from table(("", "prompt", "token", "gap of the best two logits", "noise"), rows)
+
+
+def policies(lines: list[Line]) -> Iterator[str]:
+    yield "## The default length policy beside fixed lengths (`bench_policies.py`)\n"
+    yield "Tokens per second; the last row is the default over the best of the others, chosen with hindsight.\n"
+    names = list(dict.fromkeys(line["category"] for line in lines))
+    cells = {(line["peer"], line["category"]): line for line in lines}
+    rows = [
+        (peer, *(f"{cells[peer, name]['tokens_per_second']:.1f}" for name in names))
+        for peer in dict.fromkeys(line["peer"] for line in lines)
+    ]
+    rows.append(("cost / best of the others", *(f"{cells['cost', name]['of_best_fixed']:.3f}" for name in names)))
+    yield from table(("", *names), rows)
 
 
 def heads(lines: list[Line]) -> Iterator[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import DrafterSpec, DraftRequest
 from draftproof.drafting.model import CachedModel, LayeredModel, ModelInfo
@@ -58,6 +60,15 @@ def check_draft(draft: Draft, request: DraftRequest, vocab_size: int, drafter: s
             f"{tuple(draft.parent.shape)} and counts {tuple(draft.n_nodes.shape)}; expected [{rows}, N], [{rows}, N], "
             f"[{rows}]."
         )
+    if draft.tokens.dtype is not torch.int64 or draft.parent.dtype is not torch.int64:
+        raise ContractError(
+            f"Drafter {drafter!r} drafted tokens of {draft.tokens.dtype} under parents of {draft.parent.dtype}; int64 "
+            "was expected."
+        )
+    if draft.score is not None and draft.score.shape != (rows, width):
+        raise ContractError(f"Drafter {drafter!r} gave scores {tuple(draft.score.shape)}; expected [{rows}, {width}].")
+    if len(draft.source) not in (0, rows):
+        raise ContractError(f"Drafter {drafter!r} named {len(draft.source)} sources for {rows} rows.")
     counts = draft.n_nodes.tolist()
     for index, (row, budget, count) in enumerate(zip(request.rows, request.budget, counts, strict=True)):
         if not 0 <= count <= min(budget, width):

@@ -148,11 +148,12 @@ class Session:
             state.rng = KeyedRng(seed)
         if length == len(state.tokens):
             return
-        self.target.truncate(row, length - 1)
-        del state.tokens[length:]
-        state.done = False
-        if self.drafter is not None:
-            self.drafter.rewind(row, length)
+        with self._breaking(row):
+            self.target.truncate(row, length - 1)
+            del state.tokens[length:]
+            state.done = False
+            if self.drafter is not None:
+                self.drafter.rewind(row, length)
 
     def force(self, row: int, tokens: Sequence[int]) -> None:
         """Append tokens that somebody else chose; the last of them is pending. The row's limit stays what it is."""

@@ -93,4 +93,4 @@ def _added_mask(row: PlannedRow, low: int, window: int | None) -> Tensor:
     if window is not None:
         at = torch.cat([torch.arange(low, row.length), row.length + torch.tensor(row.tree.depths)])
         hidden |= at[-row.count :, None] - at[None, :] >= window
-    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+    return torch.zeros(hidden.shape, dtype=torch.float32).masked_fill_(hidden, float("-inf"))

@@ -50,8 +50,8 @@ class LeanLlama:
             self._layers: list[LeanLayer] = [builder.layer(index) for index in range(shape.n_layers)]
         gather(packed.memory for packed in self._packed())
         self._rotary = RotaryTable(shape)
-        self._norm_floor = torch.tensor([(shape.hidden_size * shape.epsilon) ** 0.5])
-        self._head_norm_floor = torch.tensor([(shape.head_size * shape.epsilon) ** 0.5])
+        self._norm_floor = torch.tensor([(shape.hidden_size * shape.epsilon) ** 0.5], dtype=torch.float32)
+        self._head_norm_floor = torch.tensor([(shape.head_size * shape.epsilon) ** 0.5], dtype=torch.float32)
         self._table = RowTable(
             vocab_size=min(info.vocab_size, self._ends.embeddings.shape[0]),
             context_length=info.context_length,

@@ -57,18 +57,18 @@ class WeightBuilder:
     def __init__(self, shape: LeanShape, source: Source) -> None:
         self._shape = shape
         self._source = source
-        self._workspace = torch.empty(0)
+        self._workspace = torch.empty(0, dtype=torch.float32)
         self._floor = shape.hidden_size * shape.epsilon
 
     def ends(self) -> LeanEnds:
         shape = self._shape
         # A copy, so that neither a user's model nor a mapped file stays alive for it.
         table = self._needed("model.embed_tokens.weight")
-        embeddings = torch.empty(table.shape).copy_(table)
+        embeddings = torch.empty(table.shape, dtype=torch.float32).copy_(table)
         norm = self._vector("model.norm") * shape.hidden_size**0.5
         matrix = self._together([embeddings if shape.tied else self._needed("lm_head.weight")])
         head = PackedLinear(matrix.mul_(norm), before="unit", floor=self._floor)
-        self._workspace = torch.empty(0)  # far more than a layer needs
+        self._workspace = torch.empty(0, dtype=torch.float32)  # far more than a layer needs
         return LeanEnds(embeddings=embeddings, norm=norm, head=head)
 
     def layer(self, index: int) -> LeanLayer:
@@ -117,7 +117,7 @@ class WeightBuilder:
         columns = blocks[0].shape[-1]
         numbers = sum(block.numel() for block in blocks)
         if numbers > self._workspace.numel():
-            self._workspace = torch.empty(numbers)
+            self._workspace = torch.empty(numbers, dtype=torch.float32)
         low = 0
         for block in blocks:
             self._workspace[low : low + block.numel()].view(block.shape).copy_(block)

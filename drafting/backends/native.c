@@ -15,8 +15,10 @@
 enum { LANES = 16, VECTORS = 2, TILE = 14 }; /* 28 of 32 registers hold sums */
 #elif defined(__AVX__)
 enum { LANES = 8, VECTORS = 2, TILE = 6 }; /* 12 of 16 */
+#elif defined(__aarch64__)
+enum { LANES = 4, VECTORS = 4, TILE = 6 }; /* 24 of 32 */
 #else
-enum { LANES = 4, VECTORS = 4, TILE = 6 }; /* 24 of 32, as on ARM */
+enum { LANES = 4, VECTORS = 2, TILE = 6 }; /* 12 of 16 */
 #endif
 enum { PANEL = LANES * VECTORS, LINE = 16, AHEAD = 20 }; /* a line of memory in floats; steps to look ahead */
 
@@ -42,8 +44,8 @@ void draftproof_pack(const float *weight, long out_width, long width, float *pac
  * x = n ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts; the polynomial is e^r's Taylor series. */
 static inline float exponential(float exponent)
 {
-    float x = exponent < -87.0f ? -87.0f : exponent;
-    x = x > 88.0f ? 88.0f : x;
+    float x = exponent > -87.0f ? exponent : -87.0f; /* NaN too, which could not be made an integer */
+    x = x < 88.0f ? x : 88.0f;
     float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounds to an integer */
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     float series = 1.0f / 5040.0f;
@@ -54,10 +56,10 @@ static inline float exponential(float exponent)
     series = series * r + 0.5f;
     series = series * r + 1.0f;
     series = series * r + 1.0f;
-    int bits = ((int)n + 127) << 23;
+    unsigned bits = (unsigned)((int)n + 127) << 23;
     float power;
     memcpy(&power, &bits, sizeof power);
-    return exponent < -87.0f ? 0.0f : series * power;
+    return exponent < -87.0f ? 0.0f : exponent == exponent ? series * power : exponent;
 }
 
 /* x / sqrt(|x|^2 + floor) */

@@ -7,12 +7,15 @@ cannot be loaded, the multiplications of torch's libraries remain (`packed_linea
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +23,7 @@ SOURCE = Path(__file__).with_name("native.c")
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
 _COMPILERS = ("cc", "gcc", "clang")
 _TIMEOUT_S = 60.0
+_OTHER_OPENMP = re.compile(rb"\0lib(omp|iomp5)\.so")
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 
@@ -35,37 +39,50 @@ def library() -> ctypes.CDLL:
 
 
 def built(*flags: str) -> ctypes.CDLL:
-    """Compiled anew, with more flags."""
-    compiler = _compiler()
-    with tempfile.TemporaryDirectory(prefix="draftproof-") as folder:
-        target = Path(folder) / "native.so"
-        command = [*compiler, *_FLAGS, *flags, str(SOURCE), "-o", str(target), "-lm"]
+    """Compiled anew, with more flags, by the first compiler that can."""
+    faults = []
+    for compiler in _compilers():
         try:
-            done = subprocess.run(  # noqa: S603 - the compiler that the user's environment names, on our own source
-                command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
-            )
-            if done.returncode != 0:
-                first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-                raise CannotBuildError(f"{compiler[0]} ended with {done.returncode}: {first.strip()}")
-            loaded = ctypes.CDLL(str(target))  # stays loaded when the file is gone
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CannotBuildError(f"{compiler[0]}: {error}") from error
-    loaded.draftproof_panel.argtypes, loaded.draftproof_panel.restype = (), _LONG
-    loaded.draftproof_pack.argtypes = (_POINTER, _LONG, _LONG, _POINTER, _INT)
-    loaded.draftproof_pack.restype = None
-    loaded.draftproof_linear.argtypes = (
+            with tempfile.TemporaryDirectory(prefix="draftproof-") as folder:
+                return _declared(_loaded(compiler, flags, Path(folder) / "native.so"))
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            faults.append(f"{compiler[0]}: {error}")
+    raise CannotBuildError("; ".join(faults) or "there is no C compiler (cc, gcc or clang) on the PATH")
+
+
+def _compilers() -> Iterator[list[str]]:
+    """That of the environment before those on the PATH."""
+    with contextlib.suppress(ValueError):  # a quote that is not closed
+        chosen = shlex.split(os.environ.get("CC", ""))
+        if chosen:
+            yield chosen
+    for name in _COMPILERS:
+        found = shutil.which(name)
+        if found is not None:
+            yield [found]
+
+
+def _loaded(compiler: list[str], flags: Sequence[str], target: Path) -> ctypes.CDLL:
+    command = [*compiler, *_FLAGS, *flags, str(SOURCE), "-o", str(target), "-lm"]
+    done = subprocess.run(  # noqa: S603 - the compiler that the user's environment names, on our own source
+        command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
+        raise ValueError(f"ended with {done.returncode}: {first.strip()}")
+    if _OTHER_OPENMP.search(target.read_bytes()):
+        # Two runtimes would have threads of their own, and Intel's ends a process in which it finds another.
+        raise ValueError("the code needs another OpenMP than GNU's, which torch brings")
+    return ctypes.CDLL(str(target))  # stays loaded when the file is gone
+
+
+def _declared(code: ctypes.CDLL) -> ctypes.CDLL:
+    code.draftproof_panel.argtypes, code.draftproof_panel.restype = (), _LONG
+    code.draftproof_pack.argtypes = (_POINTER, _LONG, _LONG, _POINTER, _INT)
+    code.draftproof_pack.restype = None
+    code.draftproof_linear.argtypes = (
         *(_POINTER, _LONG, _LONG, _INT, _FLOAT),
         *(_POINTER, _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT),
     )
-    loaded.draftproof_linear.restype = None
-    return loaded
-
-
-def _compiler() -> list[str]:
-    chosen = shlex.split(os.environ.get("CC", ""))
-    if chosen:
-        return chosen
-    found = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
-    if found is None:
-        raise CannotBuildError("there is no C compiler (cc, gcc or clang) on the PATH")
-    return [found]
+    code.draftproof_linear.restype = None
+    return code

@@ -53,6 +53,9 @@ class PackedLinear:
         `before`: `unit` divides each row by sqrt(|x|² + floor); `gate` takes rows [2 K], gates before what they let
         through, and gives silu(gate) * through.
         """
+        for given in (weight,) if bias is None else (weight, bias):
+            if given.dtype is not torch.float32 or given.device.type != "cpu":
+                raise ValueError(f"{given.dtype} on {given.device}; float32 on the CPU was expected")
         self.layout: Layout = best_layout() if layout is None else layout
         self.out_features, self.in_features = weight.shape
         self._packed = _PACKED[self.layout](weight.contiguous(), bias, before, floor)
@@ -76,7 +79,7 @@ class _Native:
         self._outputs, self._width = weight.shape
         panel = code.draftproof_panel()
         padded = -(-self._outputs // panel) * panel
-        self._weight = torch.empty(padded * self._width)
+        self._weight = torch.empty(padded * self._width, dtype=torch.float32, device="cpu")
         code.draftproof_pack(
             weight.data_ptr(), self._outputs, self._width, self._weight.data_ptr(), torch.get_num_threads()
         )
@@ -88,12 +91,14 @@ class _Native:
 
     def multiply(self, x: Tensor, onto: Tensor | None) -> Tensor:
         rows = x.shape[0]
-        out = torch.empty((rows, self._outputs)) if onto is None else onto
+        out = torch.empty((rows, self._outputs), dtype=torch.float32, device="cpu") if onto is None else onto
         x = x.contiguous()
         for tensor, columns in ((x, self._given), (out, self._outputs)):  # addresses are all that the code gets
-            if not (tensor.shape == (rows, columns) and tensor.dtype is torch.float32 and tensor.is_contiguous()):
-                raise ValueError(f"{tuple(tensor.shape)} {tensor.dtype}; [{rows}, {columns}] float32 was expected")
-        room = torch.empty((rows, self._width)) if self._step else None
+            right = tensor.shape == (rows, columns) and tensor.dtype is torch.float32 and tensor.is_contiguous()
+            if not (right and tensor.is_cpu):
+                told = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+                raise ValueError(f"{told}; [{rows}, {columns}] float32 on the CPU was expected")
+        room = torch.empty((rows, self._width), dtype=torch.float32, device="cpu") if self._step else None
         self._run(
             *(x.data_ptr(), rows, self._width, self._step, self._floor, self._at, self._bias_at, self._outputs),
             *(onto is not None, out.data_ptr(), None if room is None else room.data_ptr(), torch.get_num_threads()),
@@ -109,7 +114,7 @@ class _OfTorch:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float) -> None:
         self._bias = bias
-        self._before, self._floor = before, torch.tensor([floor**0.5])
+        self._before, self._floor = before, torch.tensor([floor**0.5], dtype=torch.float32)
 
     def multiply(self, x: Tensor, onto: Tensor | None) -> Tensor:
         if self._before == "unit":
@@ -197,20 +202,27 @@ def is_right(layout: Layout) -> bool:
     generator = torch.Generator().manual_seed(0)
     try:
         for out_features, in_features in _TRIED_SHAPES:
-            weight = torch.randn(out_features, in_features, generator=generator)
-            bias = torch.randn(out_features, generator=generator)
+            weight = torch.randn(out_features, in_features, generator=generator, dtype=torch.float32)
+            bias = torch.randn(out_features, generator=generator, dtype=torch.float32)
             for before, given in zip(_STEPS, (bias, None, None), strict=True):
                 packed = PackedLinear(weight, given, before=before, floor=0.5, layout=layout)
                 if packed.memory[0] == 0:
                     return False
                 exact = _Plain(weight.double(), None if given is None else given.double(), before, 0.5)
                 for rows in _TRIED_ROWS:
-                    x = torch.randn(rows, in_features * (2 if before == "gate" else 1), generator=generator)
+                    columns = in_features * (2 if before == "gate" else 1)
+                    x = torch.randn(rows, columns, generator=generator, dtype=torch.float32)
                     product = exact.multiply(x.double(), None)
-                    added = packed(x, onto=torch.ones(product.shape)) - 1.0
+                    added = packed(x, onto=torch.ones(product.shape, dtype=torch.float32)) - 1.0
                     for got in (packed(x), added):
                         if not float((got.double() - product).abs().max()) <= _TOLERANCE:
                             return False
-    except (RuntimeError, AttributeError, NotImplementedError, CannotBuildError):  # not in this build, or machine
+    except (
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        NotImplementedError,
+        CannotBuildError,
+    ):  # not in this build, or machine
         return False
     return True

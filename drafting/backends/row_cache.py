@@ -21,7 +21,7 @@ class RowCache:
     def __init__(self, n_layers: int, kv_heads: int, head_size: int, *, most_columns: int) -> None:
         self._kv_heads = kv_heads
         self._most_columns = most_columns
-        self._stored = torch.empty((n_layers, 2 * kv_heads, 0, head_size))
+        self._stored = torch.empty((n_layers, 2 * kv_heads, 0, head_size), dtype=torch.float32)
 
     @property
     def columns(self) -> int:
@@ -36,7 +36,7 @@ class RowCache:
         while room < columns:
             room *= 2
         layers, heads, _, size = self._stored.shape
-        larger = torch.zeros((layers, heads, min(room, self._most_columns), size))
+        larger = torch.zeros((layers, heads, min(room, self._most_columns), size), dtype=torch.float32)
         larger[:, :, :kept] = self._stored[:, :, :kept]
         self._stored = larger
 

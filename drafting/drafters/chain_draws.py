@@ -112,7 +112,7 @@ class ChainDraws:
     def draft(self, resume: Resume | None = None) -> Draft:
         """All that was drawn."""
         trees = [chain(tokens) for tokens in self.tokens]
-        if not any(self._sampled):
+        if not any(self._laws):  # greedy rows only, or sampled ones that had no room to draft
             return replace(pack(trees, self.scores), resume=resume)
         draft = pack(trees)
         return replace(draft, law="reject", q=self._table(draft), resume=resume)

@@ -22,6 +22,9 @@ from draftproof.errors import UsageError
 TRIAL_ROUNDS = 8
 """Rounds after which it is known what a child usually brings."""
 
+_NOT_ASKED = -1.0
+"""Worth of a child's empty draft, below that of any other."""
+
 
 @dataclass(frozen=True)
 class _Promise:
@@ -157,26 +160,36 @@ class Hybrid:
     def propose(self, request: DraftRequest) -> Draft:
         drafts: list[Draft] = []
         promises: list[list[_Promise]] = [[] for _ in request.rows]
-        best = [0.0] * len(request.rows)
+        worths: list[list[float]] = [[] for _ in request.rows]
         for child, record in zip(self.drafters, self._records, strict=True):
-            draft = self._asked(child, record, request, best)
+            asked = self._worth_asking(child, record, [max(each, default=0.0) for each in worths])
+            draft = empty_draft(len(request.rows))
+            if any(asked):
+                budgets = tuple(budget if ask else 0 for budget, ask in zip(request.budget, asked, strict=True))
+                draft = child.propose(replace(request, budget=budgets))
             drafts.append(draft)
-            for index, row in enumerate(request.rows):
+            for index, (row, sampling) in enumerate(zip(request.rows, request.sampling, strict=True)):
                 promise = _Promise(*draft.tree(index), scores_of(draft, index))
                 promises[index].append(promise)
-                best[index] = max(best[index], promise.expected * record.factor(row))
+                drawn = not sampling.greedy and draft.law != "match"
+                worths[index].append(self._worth(promise, record, row, drawn) if asked[index] else _NOT_ASKED)
         self._promises.update(zip(request.rows, promises, strict=True))
-        return self._merged(request, promises) if self._mode == "merge" else self._chosen(request, drafts, promises)
+        if self._mode == "merge":
+            return self._merged(request, promises)
+        return self._chosen(request, drafts, worths)
 
-    def _asked(self, child: Drafter, record: TrackRecord, request: DraftRequest, best: Sequence[float]) -> Draft:
-        """The child's draft; rows for which cheaper children promise more than it usually brings have an empty one."""
-        if not child.spec.stepwise or record.rounds < TRIAL_ROUNDS:
-            return child.propose(request)
-        worth = [expected < record.mean_kept for expected in best]
-        if not any(worth):
-            return empty_draft(len(request.rows))
-        budgets = tuple(budget if ask else 0 for budget, ask in zip(request.budget, worth, strict=True))
-        return child.propose(replace(request, budget=budgets))
+    def _worth(self, promise: _Promise, record: TrackRecord, row: int, drawn: bool) -> float:
+        """Tokens that a draft will bring, by what is known of it.
+
+        A draft that was drawn is judged by earlier rounds alone. Were it judged by itself, even by its length, it
+        would be dropped, or the next child not asked, because of what was drawn, and the output biased.
+        """
+        return record.mean_kept if drawn else promise.expected * record.factor(row)
+
+    def _worth_asking(self, child: Drafter, record: TrackRecord, best: Sequence[float]) -> list[bool]:
+        """For each row, whether the child usually brings more than cheaper children promise."""
+        free = not child.spec.stepwise or record.rounds < TRIAL_ROUNDS
+        return [free or expected < record.mean_kept for expected in best]
 
     def _merged(self, request: DraftRequest, promises: Sequence[Sequence[_Promise]]) -> Draft:
         trees = []
@@ -188,17 +201,9 @@ class Hybrid:
             trees.append(union.normalised().pruned(min(budget, self._spec.max_nodes)))
         return pack_trees(trees)
 
-    def _chosen(self, request: DraftRequest, drafts: Sequence[Draft], promises: Sequence[Sequence[_Promise]]) -> Draft:
+    def _chosen(self, request: DraftRequest, drafts: Sequence[Draft], worths: Sequence[list[float]]) -> Draft:
         drawn = [not sampling.greedy for sampling in request.sampling]
-        chosen = []
-        for row, mine, sampled in zip(request.rows, promises, drawn, strict=True):
-            # A draft that was drawn is judged by earlier rounds alone. Were it judged by itself, even by its length, it
-            # would be dropped because of what was drawn, and the output biased.
-            worth = [
-                record.mean_kept if sampled and draft.law != "match" else promise.expected * record.factor(row)
-                for promise, record, draft in zip(mine, self._records, drafts, strict=True)
-            ]
-            chosen.append(worth.index(max(worth)))
+        chosen = [worth.index(max(worth)) for worth in worths]
         law = self._spec.law if any(drawn) else "match"
         made = choose_rows(drafts, chosen, law, drawn, self._vocab_size)
         one = drafts[chosen[0]]

@@ -90,7 +90,7 @@ class Cost:
         assert costs is not None, "declared by needs_costs"
         self._plain = RunningCosts(costs)
         # A drafter that runs layers of the target leaves the rest of them to verification: another kind of pass.
-        self._verification = RunningCosts(costs) if "layers" in drafter.needs else self._plain
+        self._verification = RunningCosts(costs, beside=self._plain) if "layers" in drafter.needs else self._plain
         self._budget = min(self.max_nodes, drafter.max_nodes)
         self._decides_beforehand = drafter.stepwise or drafter.law != "match"
         self._promises = PromiseRecord()
@@ -122,6 +122,9 @@ class Cost:
         chosen = dict.fromkeys(due, self._budget)
         if self._decides_beforehand and due:  # who pauses may join: the steps are taken anyway
             chosen = self._lengths(rows, len(rows), self._draft_ms / max(1.0, self._draft_steps))
+            for row in due:
+                if not chosen[row]:
+                    self._rows[row].suspend()
         for row in rows:
             self._rows[row].asked = chosen.get(row, 0) > 0
         return tuple(chosen.get(row, 0) for row in rows)
@@ -199,7 +202,7 @@ class Cost:
         """Draft lengths of chains by running acceptance: tokens are bought like scored nodes, each row's against every
         other's, for each length that the longest draft may have.
 
-        A row for which nothing pays drafts one token when it is time to try again, and is suspended otherwise.
+        A row for which nothing pays drafts one token when it is time to try again.
         """
         ranked = sorted(
             (-path, depth, row)
@@ -220,11 +223,8 @@ class Cost:
                 break
         lengths = {row: best.count(row) for row in rows}
         for row in rows:
-            standing = self._standing(row)
-            if not lengths[row] and standing.probing:
+            if not lengths[row] and self._standing(row).probing:
                 lengths[row] = min(1, self._budget)
-            elif not lengths[row] and standing.pause == 0:
-                standing.suspend()
         return lengths
 
 

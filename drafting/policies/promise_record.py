@@ -52,7 +52,8 @@ class PromiseRecord:
 
     def note(self, row: int, accepted: int, verified: bool) -> None:
         """Where nothing was verified nothing is learnt, and what is known of the row fades: low trust can recover."""
-        promised = self._given.pop(row, []) if verified else []
+        given = self._given.pop(row, [])
+        promised = given if verified else []
         self._paths.note(row, sum(promised), accepted if promised else 0.0)
         if promised:
             self._promised = [MEMORY * each for each in self._promised]

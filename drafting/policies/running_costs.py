@@ -4,12 +4,17 @@ A table is made once, with little context. Later texts are longer, the machine d
 chain of tokens; and a figure of the table may have been unlucky. So every pass tells how far the estimate was off.
 Most of that goes to a factor that all sizes share, because what slows one pass slows the next; a tenth goes to the
 size in question, so that a wrong shape is put right in the course of some fifty passes.
+
+Passes of another kind on the same machine, such as those that run the upper layers only, share the machine's factor,
+so that either kind is known to be slow or fast again when only the other is seen; what they cost beside the table is
+learnt from their first passes.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from dataclasses import dataclass
 
 from draftproof.drafting.pass_costs import PassCosts
 
@@ -27,24 +32,40 @@ MOST_BEND = 0.4
 """Bounds the logs of the factors of single sizes."""
 
 
+@dataclass
+class _Machine:
+    slowness: float = 0.0
+    """Log of what passes take over what they took when the table was made."""
+
+
 class RunningCosts:
-    def __init__(self, table: PassCosts) -> None:
+    def __init__(self, table: PassCosts, *, beside: RunningCosts | None = None) -> None:
+        """`beside`: of passes of another kind on the same machine."""
         self._table = table
-        self._shared = 0.0
+        self._machine = _Machine() if beside is None else beside._machine
+        self._is_other_kind = beside is not None
+        self._kind = 0.0
+        """Log of what this kind costs over the table."""
+        self._passes = 0
         self._own = [0.0] * len(table.sizes)
 
     def pass_ms(self, tokens: int) -> float:
         left, share = self._place(tokens)
         own = (1.0 - share) * self._own[left] + (share * self._own[left + 1] if share else 0.0)
-        return self._table.pass_ms(tokens) * math.exp(self._shared + own)
+        return self._table.pass_ms(tokens) * math.exp(self._machine.slowness + self._kind + own)
 
     def observe(self, tokens: int, took_ms: float) -> None:
         """A pass over `tokens` tokens, of all rows together, took this long."""
         if took_ms <= 0.0:
             return
+        self._passes += 1
         surprise = math.log(took_ms / self.pass_ms(tokens))
+        if self._is_other_kind:
+            step = max(OWN_STEP, 1.0 / self._passes)
+            self._kind += step * surprise
+            surprise *= 1.0 - step
         surprise = max(-MOST_SURPRISE, min(MOST_SURPRISE, surprise))
-        self._shared += SHARED_STEP * surprise
+        self._machine.slowness += SHARED_STEP * surprise
         left, share = self._place(tokens)
         self._bend(left, (1.0 - share) * surprise)
         if share:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,6 +115,7 @@ def test_wrong_tensors_are_refused_before_any_address_is_used() -> None:
     for of, x, onto in [
         (packed, torch.randn(2, 5), None),
         (packed, torch.randn(2, 4).double(), None),
+        (packed, torch.empty(2, 4, device="meta"), None),
         (gate, torch.randn(2, 4), None),
         (packed, torch.randn(2, 4), torch.randn(2, 9)),
         (packed, torch.randn(2, 4), torch.randn(1, 8)),
@@ -131,16 +133,61 @@ def test_rows_that_lie_apart_in_memory_are_read_rightly() -> None:
 
 @pytest.mark.parametrize(
     ("compiler", "said"),
-    [("/nowhere/cc", "/nowhere/cc"), ("false", "ended with 1"), ("true", "native.so")],
-    ids=["missing", "fails", "makes nothing"],
+    [("/nowhere/cc", "/nowhere/cc"), ("false", "ended with 1"), ("true", "native.so"), ('gcc "', "no C compiler")],
+    ids=["missing", "fails", "makes nothing", "open quote"],
 )
 def test_without_a_working_compiler_torch_multiplies(monkeypatch: pytest.MonkeyPatch, compiler: str, said: str) -> None:
     monkeypatch.setenv("CC", compiler)
+    monkeypatch.setattr(native, "_COMPILERS", ())
     monkeypatch.setattr(packed_linear, "library", library.__wrapped__)
     with pytest.raises(CannotBuildError, match=said):
         library.__wrapped__()
     assert not is_right("native")
     assert best_layout.__wrapped__() in {"mkl", "onednn", "plain"}
+
+
+def test_a_compiler_that_fails_is_passed_over_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "false -with arguments")
+    assert built().draftproof_panel() > 0
+
+
+def test_a_folder_that_cannot_be_written_is_a_reason_not_to_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native.tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(CannotBuildError, match="missing"):
+        built()
+
+
+def test_code_for_another_openmp_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "other"
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nprintf \'ELF\\0libomp.so.5\\0\' > "$2"\n')
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setattr(native, "_COMPILERS", ())
+    with pytest.raises(CannotBuildError, match="another OpenMP"):
+        built()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_default_dtype_changes_nothing(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    weight, x = torch.randn(40, 32), torch.randn(3, 32)
+    torch.set_default_dtype(dtype)
+    try:
+        assert is_right("native")
+        made = PackedLinear(weight, before="unit", floor=1.0, layout="native")(x)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(made, PackedLinear(weight, before="unit", floor=1.0, layout="native")(x))
+
+
+@pytest.mark.parametrize("made", [{"dtype": torch.float64}, {"dtype": torch.bfloat16}, {"device": "meta"}])
+def test_weights_of_another_kind_are_refused(made: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="float32 on the CPU"):
+        PackedLinear(torch.ones(4, 4, **made), layout="native")
+    with pytest.raises(ValueError, match="float32 on the CPU"):
+        PackedLinear(torch.ones(4, 4), torch.ones(4, **made), layout="native")
 
 
 def test_no_compiler_on_the_path_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ def test_adapters_are_told_apart_by_weights(tiny_llama: PreTrainedModel) -> None
     assert Kangaroo(kangaroos[0]).fingerprint != Kangaroo(kangaroos[1]).fingerprint
 
 
+def test_adapters_of_equal_weights_and_other_angles_or_heads_are_told_apart(tiny_llama: PreTrainedModel) -> None:
+    about = AdapterTarget.of(TransformersModel(tiny_llama).info)
+    one = KangarooAdapter(KangarooConfig(1, 4, 2, 16), about)
+    for config in (KangarooConfig(1, 4, 2, 16, rope_base=500.0), KangarooConfig(1, 2, 1, 32)):
+        other = KangarooAdapter(config, about)
+        other.load_state_dict(one.state_dict())
+        assert Kangaroo(other).fingerprint != Kangaroo(one).fingerprint
+    same = KangarooAdapter(one.config, about)
+    same.load_state_dict(one.state_dict())
+    assert Kangaroo(same).fingerprint == Kangaroo(one).fingerprint
+
+
 def test_a_hybrid_gives_its_childrens_by_name(tiny_draft_llama: PreTrainedModel) -> None:
     model = TransformersModel(tiny_draft_llama)
     heads = some_heads()

@@ -3,88 +3,71 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import pytest
-import torch
-from torch import Tensor
 
-from draftproof.drafting.drafters.hybrid import Hybrid
+from draftproof.drafting.drafters.hybrid import TRIAL_ROUNDS, Hybrid
 from draftproof.drafting.drafters.prompt_lookup import PromptLookup
 from draftproof.drafting.drafters.small_lm import SmallLM
-from draftproof.drafting.model import ModelInfo, Pass, RowTokens, Wanted
 from draftproof.drafting.policies.confidence import Confidence
 from draftproof.drafting.rules.catalogue import create_rule
 from draftproof.drafting.sampling import Sampling
 from draftproof.drafting.session import Session
+from tests.drafting.bigram import Bigram
 
 PROMPT = [3, 3, 2, 2, 1, 0, 3, 2, 1]
 """Repeats itself, so that the copying drafter has something to promise."""
 
 
-class Bigram:
-    """A model whose next token depends on the last one alone: its laws are known exactly."""
-
-    supports_layers = False
-
-    def __init__(self, laws: Sequence[Sequence[float]]) -> None:
-        self._logits = torch.tensor(laws, dtype=torch.float64).log().float()
-        size = len(laws)
-        self.info = ModelInfo(
-            "bigram", "Bigram", size, size, 1, 4096, frozenset(), torch.device("cpu"), torch.float32, "test", "bigram"
-        )
-        self._lengths: dict[int, int] = {}
-
-    def add_row(self, row: int) -> None:
-        self._lengths[row] = 0
-
-    def drop_row(self, row: int) -> None:
-        del self._lengths[row]
-
-    def length(self, row: int) -> int:
-        return self._lengths[row]
-
-    def forward(self, batch: Sequence[RowTokens], wanted: Wanted = Wanted()) -> Pass:  # noqa: B008
-        fed = [each.tokens[-1:] if wanted.logits == "last" else each.tokens for each in batch]
-        bounds = [0]
-        for tokens in fed:
-            bounds.append(bounds[-1] + len(tokens))
-        return Pass(None if wanted.logits == "none" else self._logits[torch.cat(fed)], tuple(bounds))
-
-    def commit(self, row: int, slots: Sequence[int]) -> None:
-        self._lengths[row] += len(slots)
-
-    def truncate(self, row: int, length: int) -> None:
-        self._lengths[row] = length
-
-    def embed(self, ids: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    head = embed
-
-
 class JudgedByItself(Hybrid):
-    """The mistake: a drawn draft is chosen by its own promise, which grows with the length that it was drawn to."""
+    """The mistake: a drawn draft is judged by its own promise, which grows with the length that it was drawn to."""
 
-    def _chosen(self, request, drafts, promises):  # type: ignore[no-untyped-def]
-        for record, draft, promise in zip(self._records, drafts, promises[0], strict=True):
-            if draft.law != "match":
-                record.mean_kept = promise.expected * record.factor(request.rows[0])
-        return super()._chosen(request, drafts, promises)
+    def _worth(self, promise, record, row, drawn):  # type: ignore[no-untyped-def]
+        return super()._worth(promise, record, row, drawn=False)
 
 
-def misfit(kind: type[Hybrid], brought: float) -> tuple[float, Counter[str]]:
+class AskedByItself(Hybrid):
+    """The same mistake by a second door: it only decides whether the next child is asked."""
+
+    def _worth_asking(self, child, record, best):  # type: ignore[no-untyped-def]
+        promised = [each.expected for each in self._newest]
+        return super()._worth_asking(child, record, promised or best)
+
+    def _worth(self, promise, record, row, drawn):  # type: ignore[no-untyped-def]
+        self._newest = [promise] if drawn else []
+        return super()._worth(promise, record, row, drawn)
+
+    _newest: list = []  # type: ignore[type-arg]  # noqa: RUF012
+
+
+LIKELY = [[0.25] * 4, [0.01, 0.97, 0.01, 0.01], [0.49, 0.49, 0.01, 0.01], [0.49, 0.49, 0.01, 0.01]]
+"""After 2 and 3 comes 0 or 1; after 1 the model is sure, after 0 not: a draft's length tells what was drawn."""
+
+ORDERS = {
+    "copy first": lambda: [PromptLookup(), SmallLM(Bigram(LIKELY), max_depth=4)],
+    "draw first": lambda: [
+        SmallLM(Bigram(LIKELY), max_depth=4),
+        SmallLM(Bigram([[0.1, 0.1, 0.1, 0.7]] * 4), max_depth=4, law="match"),
+    ],
+    "both draw": lambda: [
+        SmallLM(Bigram(LIKELY), max_depth=4),
+        SmallLM(Bigram([[0.1, 0.1, 0.1, 0.7]] * 4), max_depth=4),
+    ],
+}
+
+
+def misfit(kind: type[Hybrid], order: str, brought: tuple[float, float]) -> tuple[float, Counter[str]]:
     """Pearson's statistic (3 degrees of freedom) of the first token of a round, and who drafted.
 
-    `brought`: tokens that the draft model had right per round, by its record.
+    `brought`: tokens that each child had right per round, by its record.
     """
-    likely = torch.tensor([[0.25] * 4, [0, 1.0, 0, 0], [0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0]]) * 0.96 + 0.01
     target = Bigram([[0.25] * 4] * 4)
     seen: Counter[int] = Counter()
     sources: Counter[str] = Counter()
     for seed in range(2500):
-        drafter = kind([PromptLookup(), SmallLM(Bigram(likely.tolist()), max_depth=4)], mode="arbitrate")
-        drafter._records[1].mean_kept = brought
+        drafter = kind(ORDERS[order](), mode="arbitrate")
+        for record, kept in zip(drafter._records, brought, strict=True):
+            record.mean_kept, record.rounds = kept, TRIAL_ROUNDS
         session = Session(target, drafter, create_rule("auto"), Confidence(threshold=0.4, draft_length=4))
         session.open({0: PROMPT}, sampling=Sampling(temperature=1.0, seed=seed), max_new_tokens=12)
         if session.rows[0].tokens[-1] >= 2:
@@ -97,17 +80,37 @@ def misfit(kind: type[Hybrid], brought: float) -> tuple[float, Counter[str]]:
     return sum((seen[token] - expected) ** 2 / expected for token in range(4)), sources
 
 
-@pytest.mark.parametrize("brought", [0.0, 5.0], ids=["copy", "draw"])
-def test_arbitration_keeps_the_law_where_drafts_stop_by_what_was_drawn(brought: float) -> None:
-    statistic, sources = misfit(Hybrid, brought)
-    assert list(sources) == ["small-lm" if brought else "prompt-lookup"]
+@pytest.mark.parametrize(
+    ("order", "brought", "drafted"),
+    [
+        ("copy first", (0.0, 0.0), "prompt-lookup"),
+        ("copy first", (0.0, 5.0), "small-lm"),
+        ("draw first", (0.5, 0.85), "small-lm-2"),
+        ("draw first", (2.0, 1.0), "small-lm"),
+        ("both draw", (0.5, 0.85), "small-lm-2"),
+    ],
+)
+def test_arbitration_keeps_the_law_where_drafts_stop_by_what_was_drawn(
+    order: str, brought: tuple[float, float], drafted: str
+) -> None:
+    statistic, sources = misfit(Hybrid, order, brought)
+    assert list(sources) == [drafted]
     assert statistic < 21.1  # p = 1e-4
 
 
-def test_a_choice_by_what_was_drawn_would_be_seen() -> None:
-    statistic, sources = misfit(JudgedByItself, 0.0)
+@pytest.mark.parametrize(
+    ("kind", "order", "brought"),
+    [
+        (JudgedByItself, "copy first", (0.0, 5.0)),
+        (JudgedByItself, "draw first", (0.5, 0.85)),
+        (AskedByItself, "draw first", (0.5, 0.85)),
+        (AskedByItself, "both draw", (0.5, 0.85)),
+    ],
+)
+def test_a_choice_by_what_was_drawn_would_be_seen(kind: type[Hybrid], order: str, brought: tuple[float, float]) -> None:
+    statistic, sources = misfit(kind, order, brought)
     assert len(sources) == 2, "otherwise nothing is chosen"
-    assert statistic > 60
+    assert statistic > 35  # p = 1e-7
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["greedy-first", "sampled-first"])

@@ -73,3 +73,11 @@ def test_rows_differ_and_a_new_one_begins_with_what_all_have_shown() -> None:
     assert bad < new < good
     record.forget(1)
     assert record.worth(1, [0.6], [-1])[0] == new
+
+
+def test_a_promise_of_which_nothing_was_verified_is_not_held_against_a_later_round() -> None:
+    record = PromiseRecord()
+    record.give(0, [0.9, 0.8], [-1, 0])
+    record.note(0, 0, verified=False)
+    record.note(0, 0, verified=True)
+    assert record.worth(0, [0.9], [-1]) == PromiseRecord().worth(0, [0.9], [-1])

@@ -59,3 +59,25 @@ def test_a_clock_that_stood_still_says_nothing() -> None:
     costs = RunningCosts(TABLE)
     costs.observe(1, 0.0)
     assert costs.pass_ms(1) == 20.0
+
+
+def test_another_kind_of_pass_is_known_after_the_first() -> None:
+    plain = RunningCosts(TABLE)
+    upper = RunningCosts(TABLE, beside=plain)
+    upper.observe(4, 8.0)
+    assert upper.pass_ms(4) == pytest.approx(8.0)
+    assert plain.pass_ms(1) == TABLE.pass_ms(1)
+
+
+def test_what_one_kind_shows_of_the_machine_holds_for_the_other() -> None:
+    plain = RunningCosts(TABLE)
+    upper = RunningCosts(TABLE, beside=plain)
+    for _ in range(40):
+        plain.observe(1, 20.0)
+        upper.observe(4, 8.0)
+    for _ in range(30):
+        upper.observe(4, 16.0)
+    assert plain.pass_ms(1) > 1.5 * TABLE.pass_ms(1)
+    for _ in range(30):
+        plain.observe(1, 20.0)
+    assert upper.pass_ms(4) < 11.0
