@@ -8,6 +8,7 @@ import platform
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -221,7 +222,9 @@ def _run(connection: Connection, row: Row[Any]) -> Run:
     )
 
 
+@cache
 def _version(package: str) -> str | None:
+    """Read once a process: for short runs, reading all versions takes longer than everything else that is stored."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
