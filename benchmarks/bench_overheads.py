@@ -3,8 +3,8 @@
     python benchmarks/bench_overheads.py [--target smollm2-135m] [--prompts 12] > results/overheads.jsonl
 
 - `memory`: peak resident megabytes of a process that loads the model itself and writes 128 tokens.
-- `verdicts`: seconds that the store takes for each generation (SQLite, each a run of its own, with a verdict for every
-  round), as a share of the seconds that decoding took. The first generation of the process is left out.
+- `verdicts`: seconds that the store takes for each generation of a run (SQLite, committed one by one, with a verdict for
+  every round), as a share of the seconds that decoding took. The first generation of the process is left out.
 """
 
 from __future__ import annotations
@@ -79,19 +79,19 @@ def verdicts(folder: str | Path, arguments: argparse.Namespace) -> Line:
     decoding = storing = 0.0
     rounds = 0
     with tempfile.TemporaryDirectory() as place:
+        log = GenerationLog(f"{place}/verdicts.db", PROBLEM, "generate", {})
         for number in range(-1, arguments.prompts):
             prompt = [{"role": "user", "content": f"{PROBLEM} She does so on {number + 2} days."}]
             started = time.perf_counter()
             (made,) = decoder.generate([prompt], max_new_tokens=TOKENS)
             between = time.perf_counter()
-            log = GenerationLog(f"{place}/verdicts.db", PROBLEM, "generate", {})
             log(made)
-            log.finish(None)
-            if number < 0:  # imports, the schema, and statements that are compiled once a process
+            if number < 0:  # statements that are compiled once a process
                 continue
             decoding += between - started
             storing += time.perf_counter() - between
             rounds += made.totals.rounds
+        log.finish(None)
     return {
         "measure": "verdicts",
         "rounds": rounds,
