@@ -3,7 +3,7 @@
     python benchmarks/bench_overheads.py [--target smollm2-135m] [--prompts 12] > results/overheads.jsonl
 
 - `memory`: peak resident megabytes of a process that loads the model itself and writes 128 tokens.
-- `verdicts`: seconds that the store takes for each generation of a run (SQLite, committed one by one, with a verdict for
+- `verdicts`: seconds that the store takes for each generation of a run (SQLite, committed one by one, a verdict for
   every round), as a share of the seconds that decoding took. The first generation of the process is left out.
 """
 
