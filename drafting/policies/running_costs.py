@@ -42,7 +42,7 @@ class RunningCosts:
     def __init__(self, table: PassCosts, *, beside: RunningCosts | None = None) -> None:
         """`beside`: of passes of another kind on the same machine."""
         self._table = table
-        self._machine = _Machine() if beside is None else beside._machine
+        self._machine: _Machine = _Machine() if beside is None else beside._machine
         self._is_other_kind = beside is not None
         self._kind = 0.0
         """Log of what this kind costs over the table."""
