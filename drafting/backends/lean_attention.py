@@ -50,7 +50,7 @@ class RowAttention:
             values.unsqueeze(0),
             attn_mask=columns.mask,
             is_causal=columns.plain,
-            scale=1.0,  # it is in the queries' weights
+            scale=1.0,  # it is in the queries' rotary factors
             enable_gqa=True,
         )
         return mixed.transpose(1, 2).reshape(count, self._queries)

@@ -1,7 +1,8 @@
 """Rotary embedding as one complex multiplication (Su et al., RoFormer, arXiv 2104.09864, section 3.2.2).
 
 A pair of numbers of a head, read as a complex number, is turned by position times frequency. Factors are laid out for
-the whole output of a layer's first multiplication: turned queries and keys, and values, whose factor is 1.
+the whole output of a layer's first multiplication: queries, which are scaled for attention as well, keys, and values,
+whose factor is 1.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class RotaryTable:
         if highest >= self._turns.shape[0]:
             self._extend(max(_FIRST_POSITIONS, 2 * highest))
         turns = self._turns.index_select(0, torch.tensor(positions)).unsqueeze(1)
-        turned = turns.expand(-1, shape.heads + shape.kv_heads, -1)
-        kept = turns.new_ones((1, 1, 1)).expand(len(positions), shape.kv_heads, turns.shape[-1])
-        return torch.cat([turned, kept], dim=1).view(len(positions), -1)
+        queries = (turns * shape.head_size**-0.5).expand(-1, shape.heads, -1)
+        keys = turns.expand(-1, shape.kv_heads, -1)
+        values = turns.new_ones((1, 1, 1)).expand(len(positions), shape.kv_heads, turns.shape[-1])
+        return torch.cat([queries, keys, values], dim=1).view(len(positions), -1)
 
     def _extend(self, positions: int) -> None:
         # As transformers computes them: angles in float32, rounded there.

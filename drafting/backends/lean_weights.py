@@ -1,12 +1,13 @@
 """A model's weights, rearranged so that a layer takes few operators.
 
 - Queries, keys and values come from one multiplication, gate and up projection from another.
-- An RMS norm divides by the root of the mean square and multiplies with a weight. The weight is multiplied into the
-  matrix that follows, with the square root of the width, so that what remains is a division by the vector's length,
-  which is that matrix's step before. The gate of the feed-forward network is the step before the last matrix.
-- The scale of attention is multiplied into the queries' weights.
+- An RMS norm is the step before the matrix that follows: a division by the vector's length, and a factor for each
+  column, the norm's weight times the root of the width. The gate of the feed-forward network is the step before the
+  last matrix.
 - Rotary embedding turns pairs of numbers. Where transformers pairs number i of a head with i + size / 2, rows are
   reordered so that pairs lie side by side, as a complex number does; the product of query and key does not change.
+
+No number of a matrix changes, so that one of few bits can be packed as such.
 
 Each matrix is put together in one piece of memory, used again and again, and packed from there. So no matrix exists
 twice for long, and no large piece is given back in between: packed layouts reserve more than they fill, which costs
@@ -48,7 +49,7 @@ class LeanEnds:
     norm: Tensor
     """[H] float32: weight of the final norm times the root of H."""
     head: PackedLinear
-    """The final norm's weight is in it."""
+    """The final norm is its step before."""
 
 
 class WeightBuilder:
@@ -65,39 +66,42 @@ class WeightBuilder:
         # A copy, so that neither a user's model nor a mapped file stays alive for it.
         table = self._needed("model.embed_tokens.weight")
         embeddings = torch.empty(table.shape, dtype=torch.float32).copy_(table)
-        norm = self._vector("model.norm") * shape.hidden_size**0.5
-        matrix = self._together([embeddings if shape.tied else self._needed("lm_head.weight")])
-        head = PackedLinear(matrix.mul_(norm), before="unit", floor=self._floor)
+        norm = self._gain("model.norm")
+        matrix = embeddings if shape.tied else self._together([self._needed("lm_head.weight")])
+        head = PackedLinear(matrix, before="unit", floor=self._floor, gain=norm)
         self._workspace = torch.empty(0, dtype=torch.float32)  # far more than a layer needs
         return LeanEnds(embeddings=embeddings, norm=norm, head=head)
 
     def layer(self, index: int) -> LeanLayer:
-        shape = self._shape
-        size, width = shape.head_size, shape.hidden_size**0.5
+        shape, size = self._shape, self._shape.head_size
         before, after = f"model.layers.{index}.self_attn", f"model.layers.{index}.mlp"
-        gate_up = self._together([self._weight(f"{after}.gate_proj"), self._weight(f"{after}.up_proj")])
-        gate_up.mul_(self._vector(f"model.layers.{index}.post_attention_layernorm") * width)
-        packed_gate_up = PackedLinear(
-            gate_up, self._biases([f"{after}.gate_proj", f"{after}.up_proj"]), before="unit", floor=self._floor
+        gate_up = PackedLinear(
+            self._together([self._weight(f"{after}.gate_proj"), self._weight(f"{after}.up_proj")]),
+            self._biases([f"{after}.gate_proj", f"{after}.up_proj"]),
+            before="unit",
+            floor=self._floor,
+            gain=self._gain(f"model.layers.{index}.post_attention_layernorm"),
         )
 
-        scale = 1.0 if shape.head_norms else size**-0.5
         queries, keys, values = (f"{before}.{name}_proj" for name in "qkv")
         qkv = self._together(
             [paired(self._weight(queries), size), paired(self._weight(keys), size), self._weight(values)]
         )
-        qkv[: shape.heads * size].mul_(scale)
         bias = self._biases([queries, keys, values])
         if bias is not None:
             turned = (shape.heads + shape.kv_heads) * size
             bias[:turned] = paired(bias[:turned].clone(), size).reshape(-1)
-            bias[: shape.heads * size] *= scale
-        qkv.mul_(self._vector(f"model.layers.{index}.input_layernorm") * width)
         return LeanLayer(
-            queries_keys_values=PackedLinear(qkv, bias, before="unit", floor=self._floor),
+            queries_keys_values=PackedLinear(
+                qkv,
+                bias,
+                before="unit",
+                floor=self._floor,
+                gain=self._gain(f"model.layers.{index}.input_layernorm"),
+            ),
             head_norms=self._head_norms(before) if shape.head_norms else None,
             out=PackedLinear(self._together([self._weight(f"{before}.o_proj")]), self._biases([f"{before}.o_proj"])),
-            gate_up=packed_gate_up,
+            gate_up=gate_up,
             down=PackedLinear(
                 self._together([self._weight(f"{after}.down_proj")]),
                 self._biases([f"{after}.down_proj"]),
@@ -105,10 +109,13 @@ class WeightBuilder:
             ),
         )
 
+    def _gain(self, norm: str) -> Tensor:
+        return self._vector(norm) * self._shape.hidden_size**0.5
+
     def _head_norms(self, attention: str) -> Tensor:
-        """The scale of attention and the roots of the widths are in them."""
+        """The roots of the widths are in them."""
         shape, size = self._shape, self._shape.head_size
-        of_queries = paired(self._vector(f"{attention}.q_norm"), size).reshape(size)
+        of_queries = paired(self._vector(f"{attention}.q_norm"), size).reshape(size) * size**0.5
         of_keys = paired(self._vector(f"{attention}.k_norm"), size).reshape(size) * size**0.5
         return torch.cat([of_queries.expand(shape.heads, -1), of_keys.expand(shape.kv_heads, -1)])
 

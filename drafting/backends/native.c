@@ -2,42 +2,51 @@
  *
  * A pass over a few tokens reads every weight once and does little with it, so its time is the memory's. Libraries
  * reach that for one token. For eight, their arithmetic adds to the reading instead of hiding behind it; here the
- * lines of memory that come next are asked for while the ones at hand are multiplied.
+ * lines of memory that come next are asked for while the ones at hand are multiplied, and the weights lie in the
+ * smallest form that is exact (`native_weights.h`).
  *
- * Weights [out_width, width] are packed into panels of PANEL outputs, each [width, PANEL], the last padded with zeros.
- * A tile multiplies up to TILE rows with one panel and keeps all sums in registers. Compiled by `native.py`.
+ * A tile multiplies up to TILE rows with one panel of weights and keeps all sums in registers. Compiled by `native.py`.
  */
 
-#include <math.h>
-#include <string.h>
+#include "native_weights.h"
 
 #if defined(__AVX512F__)
-enum { LANES = 16, VECTORS = 2, TILE = 14 }; /* 28 of 32 registers hold sums */
-#elif defined(__AVX__)
-enum { LANES = 8, VECTORS = 2, TILE = 6 }; /* 12 of 16 */
-#elif defined(__aarch64__)
-enum { LANES = 4, VECTORS = 4, TILE = 6 }; /* 24 of 32 */
+enum { TILE = 14, COMPACT_TILE = 12 }; /* 28 and 24 of 32 registers hold sums */
 #else
-enum { LANES = 4, VECTORS = 2, TILE = 6 }; /* 12 of 16 */
+enum { TILE = 6, COMPACT_TILE = 6 }; /* 12 of 16, or 24 of 32 */
 #endif
-enum { PANEL = LANES * VECTORS, LINE = 16, AHEAD = 20 }; /* a line of memory in floats; steps to look ahead */
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+enum { MOST = 14, LINE = 16, AHEAD = 20 }; /* a line of memory in words; steps to look ahead */
 
 enum before { AS_IS = 0, UNIT = 1, GATED = 2 };
 
 long draftproof_panel(void) { return PANEL; }
 
-void draftproof_pack(const float *weight, long out_width, long width, float *packed, int threads)
+/* Bytes of a packed matrix; 0 if the form cannot hold such a width. */
+long draftproof_packed_bytes(long out_width, long width, int form)
 {
-    long panels = (out_width + PANEL - 1) / PANEL;
+    return (out_width + PANEL - 1) / PANEL * PANEL * words(width, form) * (long)sizeof(uint32_t);
+}
+
+/* Whether the form gives back every number of weight [out_width, width]; if not, packed holds nothing of use. */
+int draftproof_pack(const float *weight, long out_width, long width, int form, uint32_t *packed, int threads)
+{
+    long panels = (out_width + PANEL - 1) / PANEL, size = PANEL * words(width, form);
+    int exact = 1;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (long p = 0; p < panels; p++)
-        for (long k = 0; k < width; k++)
-            for (long j = 0; j < PANEL; j++) {
-                long output = p * PANEL + j;
-                packed[(p * width + k) * PANEL + j] = output < out_width ? weight[output * width + k] : 0.0f;
+    for (long p = 0; p < panels; p++) {
+        int so_far;
+#pragma omp atomic read
+        so_far = exact;
+        if (!so_far) continue;
+        if ((p + 1) * PANEL > out_width) memset(packed + p * size, 0, size * sizeof *packed);
+        for (long j = 0; j < PANEL && p * PANEL + j < out_width; j++)
+            if (!pack_output(weight + (p * PANEL + j) * width, width, form, packed + p * size + j)) {
+#pragma omp atomic write
+                exact = 0;
+                break;
             }
+    }
+    return exact;
 }
 
 /* e^x to two units in the last place: 0 below e^-87, no more than e^88, NaN for NaN. Reduced as Cephes' expf does:
@@ -62,15 +71,15 @@ static inline float exponential(float exponent)
     return exponent < -87.0f ? 0.0f : exponent == exponent ? series * power : exponent;
 }
 
-/* x / sqrt(|x|^2 + floor) */
-static void unit(const float *x, long width, float floor, float *out)
+/* x / sqrt(|x|^2 + floor), times gain */
+static void unit(const float *x, long width, float floor, const float *gain, float *out)
 {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (long c = 0; c < width; c++) sum += x[c] * x[c];
     float factor = 1.0f / sqrtf(sum + floor);
 #pragma omp simd
-    for (long c = 0; c < width; c++) out[c] = x[c] * factor;
+    for (long c = 0; c < width; c++) out[c] = x[c] * factor * gain[c];
 }
 
 /* silu(gate) * up */
@@ -81,19 +90,30 @@ static void gated(const float *gate, const float *up, long width, float *out)
 }
 
 static inline __attribute__((always_inline)) void tile(
-    const int rows, const float *x, long width, const float *panel, const float *bias, int add, float *out,
-    long out_width, long used)
+    const int form, const int rows, const float *x, long width, const uint32_t *panel, const float *bias, int add,
+    float *out, long out_width, long used)
 {
-    vec sums[TILE][VECTORS];
+    vec sums[MOST][VECTORS];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < VECTORS; j++) sums[i][j] = (vec){0};
-    for (long k = 0; k < width; k++, panel += PANEL) {
-        vec weights[VECTORS];
-        for (int j = 0; j < VECTORS; j++) weights[j] = *(const vec *)(panel + j * LANES);
-        for (int j = 0; j < PANEL; j += LINE) __builtin_prefetch(panel + AHEAD * PANEL + j, 0, 2);
-        for (int i = 0; i < rows; i++) {
-            float number = x[i * width + k];
-            for (int j = 0; j < VECTORS; j++) sums[i][j] += number * weights[j];
+    const long a_word = steps_a_word(form), together = form >= BYTES ? GROUP : a_word;
+    for (long first = 0; first < width; first += together) {
+        vec heads[2][VECTORS] = {0};
+        for (long h = 0; h < head_words(form); h++, panel += PANEL)
+            for (int j = 0; j < VECTORS; j++) heads[h][j] = *(const vec *)(panel + j * LANES);
+        for (long k = first; k < first + together; panel += PANEL) {
+            ints word[VECTORS];
+            for (int j = 0; j < VECTORS; j++) word[j] = *(const ints *)(panel + j * LANES);
+            for (int j = 0; j < PANEL; j += LINE) __builtin_prefetch(panel + AHEAD * PANEL + j, 0, 2);
+#pragma GCC unroll 1
+            for (long end = k + a_word; k < end; k++) {
+                vec weights[VECTORS];
+                for (int j = 0; j < VECTORS; j++) weights[j] = spread(form, &word[j], heads[0][j], heads[1][j]);
+                for (int i = 0; i < rows; i++) {
+                    float number = x[i * width + k];
+                    for (int j = 0; j < VECTORS; j++) sums[i][j] += number * weights[j];
+                }
+            }
         }
     }
     for (int i = 0; i < rows; i++) {
@@ -110,20 +130,48 @@ static inline __attribute__((always_inline)) void tile(
     }
 }
 
+/* All rows by one panel of each form; a tile of its own for every count of rows, so that loops over them unroll. */
+#define CASE(form, n)                                                                                             \
+    case n:                                                                                                       \
+        tile(form, n, x + first * width, width, panel, bias, add, out + first * out_width, out_width, used);      \
+        break;
+#define FEW(form)                                                                                                 \
+    CASE(form, 1) CASE(form, 2) CASE(form, 3) CASE(form, 4) CASE(form, 5) CASE(form, 6) CASE(form, 7) CASE(form, 8)
+#define MORE(form) CASE(form, 9) CASE(form, 10) CASE(form, 11) CASE(form, 12)
+#define TIMES(name, form, most, cases)                                                                            \
+    static void name(                                                                                             \
+        long rows, const float *x, long width, const uint32_t *panel, const float *bias, int add, float *out,     \
+        long out_width, long used)                                                                                \
+    {                                                                                                             \
+        long tiles = (rows + most - 1) / most;                                                                    \
+        for (long t = 0; t < tiles; t++) {                                                                        \
+            long first = t * rows / tiles, count = (t + 1) * rows / tiles - first;                                \
+            switch (count) { cases }                                                                              \
+        }                                                                                                         \
+    }
+TIMES(times_floats, FLOATS, TILE, FEW(FLOATS) MORE(FLOATS) CASE(FLOATS, 13) CASE(FLOATS, 14))
+TIMES(times_halves, HALVES, COMPACT_TILE, FEW(HALVES) MORE(HALVES))
+TIMES(times_bytes, BYTES, COMPACT_TILE, FEW(BYTES) MORE(BYTES))
+TIMES(times_nibbles, NIBBLES, COMPACT_TILE, FEW(NIBBLES) MORE(NIBBLES))
+
+static void (*const TIMES_OF[])(
+    long, const float *, long, const uint32_t *, const float *, int, float *, long, long) = {
+    times_floats, times_halves, times_bytes, times_nibbles};
+
 /* out [rows, out_width] = before(x) weight^T + bias, or added to what out holds.
  *
- * x: [rows, width], for GATED [rows, 2 width]: gates, then what they let through. floor: of UNIT. bias: as many as the
- * panels have outputs, or NULL. room: [rows, width], unless before is AS_IS. */
+ * x: [rows, width], for GATED [rows, 2 width]: gates, then what they let through. floor, gain [width]: of UNIT. bias:
+ * as many as the panels have outputs, or NULL. room: [rows, width], unless before is AS_IS. */
 void draftproof_linear(
-    const float *x, long rows, long width, int before, float floor, const float *packed, const float *bias,
-    long out_width, int add, float *out, float *room, int threads)
+    const float *x, long rows, long width, int before, float floor, const float *gain, int form,
+    const uint32_t *packed, const float *bias, long out_width, int add, float *out, float *room, int threads)
 {
-    long panels = (out_width + PANEL - 1) / PANEL, tiles = (rows + TILE - 1) / TILE;
+    long panels = (out_width + PANEL - 1) / PANEL, size = PANEL * words(width, form);
 #pragma omp parallel num_threads(threads)
     {
         if (before == UNIT) {
 #pragma omp for schedule(static)
-            for (long r = 0; r < rows; r++) unit(x + r * width, width, floor, room + r * width);
+            for (long r = 0; r < rows; r++) unit(x + r * width, width, floor, gain, room + r * width);
         } else if (before == GATED) {
             long block = 256, blocks = (width + block - 1) / block;
 #pragma omp for schedule(static) collapse(2)
@@ -137,20 +185,11 @@ void draftproof_linear(
         const float *from = before == AS_IS ? x : room;
 #pragma omp for schedule(static)
         for (long p = 0; p < panels; p++) {
-            const float *panel = packed + p * PANEL * width;
+            const uint32_t *panel = packed + p * size;
+            const float *shift = bias ? bias + p * PANEL : 0;
             long left = out_width - p * PANEL, used = left < PANEL ? left : PANEL;
-            for (long t = 0; t < tiles; t++) {
-                long first = t * rows / tiles, count = (t + 1) * rows / tiles - first;
-                switch (count) { /* a tile of its own for every count, so that all loops over rows are unrolled */
-#define CASE(n)                                                                                                   \
-    case n:                                                                                                       \
-        tile(n <= TILE ? n : 1, from + first * width, width, panel, bias ? bias + p * PANEL : 0, add,             \
-             out + first * out_width + p * PANEL, out_width, used);                                               \
-        break;
-                    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-                    CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-                }
-            }
+            float *to = out + p * PANEL;
+            TIMES_OF[form](rows, from, width, panel, shift, add, to, out_width, used);
         }
     }
 }

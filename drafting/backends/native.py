@@ -1,6 +1,6 @@
 """`native.c`, compiled for this machine when a process first needs it.
 
-It takes a C compiler a third of a second, less than to load any model, and gives code for the very processor that it
+It takes a C compiler well under a second, less than to load any model, and gives code for the very processor that it
 will run on; so nothing is built at installation and nothing is kept. Where there is no compiler, or what it makes
 cannot be loaded, the multiplications of torch's libraries remain (`packed_linear`).
 """
@@ -78,10 +78,11 @@ def _loaded(compiler: list[str], flags: Sequence[str], target: Path) -> ctypes.C
 
 def _declared(code: ctypes.CDLL) -> ctypes.CDLL:
     code.draftproof_panel.argtypes, code.draftproof_panel.restype = (), _LONG
-    code.draftproof_pack.argtypes = (_POINTER, _LONG, _LONG, _POINTER, _INT)
-    code.draftproof_pack.restype = None
+    code.draftproof_packed_bytes.argtypes, code.draftproof_packed_bytes.restype = (_LONG, _LONG, _INT), _LONG
+    code.draftproof_pack.argtypes = (_POINTER, _LONG, _LONG, _INT, _POINTER, _INT)
+    code.draftproof_pack.restype = _INT
     code.draftproof_linear.argtypes = (
-        *(_POINTER, _LONG, _LONG, _INT, _FLOAT),
+        *(_POINTER, _LONG, _LONG, _INT, _FLOAT, _POINTER, _INT),
         *(_POINTER, _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT),
     )
     code.draftproof_linear.restype = None

@@ -2,17 +2,18 @@
 
 A pass over a few tokens does little arithmetic for every weight that it reads, so that its cost is the reading. Plain
 row-major weights are read well for one token only. Our own layout (`native`) is read at the memory's speed for one
-token and for eight; it needs a C compiler. Without, MKL's packed layout is nearly as good for one token, oneDNN's a
-little slower. Which one there is, and whether it computes what it should for every number of rows, is tried out once
-per process with small matrices; plain weights remain for all others.
+token and for eight, and takes the least memory that holds the very same numbers; it needs a C compiler. Without, MKL's
+packed layout is nearly as good for one token of plain numbers, oneDNN's a little slower. Which one there is, and
+whether it computes what it should for every number of rows, is tried out once per process with small matrices; plain
+weights remain for all others.
 
-A layer may have a step before it: an RMS norm (but for its weight, which is in the matrix), or the gate of a
-feed-forward network; and its result may be added to what is there. The native layout does these in the same call.
+A layer may have a step before it: an RMS norm, or the gate of a feed-forward network; and its result may be added to
+what is there. The native layout does these in the same call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -23,16 +24,18 @@ from draftproof.drafting.backends.native import CannotBuildError, library
 
 Layout = Literal["native", "mkl", "onednn", "plain"]
 Before = Literal["nothing", "unit", "gate"]
+Form = Literal["floats", "halves", "bytes", "nibbles"]
+"""How numbers lie in memory: 32 bits each, or fewer that give back the same number (`native_weights.h`)."""
 
 _STEPS: tuple[Before, ...] = ("nothing", "unit", "gate")
-"""As `native.c` numbers them."""
+_FORMS: tuple[Form, ...] = ("floats", "halves", "bytes", "nibbles")
+"""As `native.c` numbers them; later ones are smaller."""
 
 _ROWS_PACKED_FOR = 64
 """The layouts of libraries depend on how many rows are announced. Announced for fewer, 32 rows and more take up to
 twice as long; announced for 64, no size that was measured, 1 to 512, is slower than with another announcement."""
 
 _TRIED_ROWS = (1, 2, 5, 8, 9, 16, 33, 64, 100)
-_TRIED_SHAPES = ((48, 64), (130, 37))
 _TOLERANCE = 1e-4
 
 
@@ -46,47 +49,53 @@ class PackedLinear:
         *,
         before: Before = "nothing",
         floor: float = 0.0,
+        gain: Tensor | None = None,
         layout: Layout | None = None,
     ) -> None:
-        """`weight` [N, K] and `bias` [N], float32 on the CPU; neither is kept where the layout is a packed one.
+        """`weight` [N, K], `bias` [N] and `gain` [K], float32 on the CPU; the weight is not kept where the layout is a
+        packed one.
 
-        `before`: `unit` divides each row by sqrt(|x|² + floor); `gate` takes rows [2 K], gates before what they let
-        through, and gives silu(gate) * through.
+        `before`: `unit` divides each row by sqrt(|x|² + floor) and multiplies it with `gain`, ones by default; `gate`
+        takes rows [2 K], gates before what they let through, and gives silu(gate) * through.
         """
-        for given in (weight,) if bias is None else (weight, bias):
+        if gain is None:
+            gain = torch.ones(weight.shape[1], dtype=torch.float32, device="cpu")
+        for given in (weight, gain) if bias is None else (weight, gain, bias):
             if given.dtype is not torch.float32 or given.device.type != "cpu":
                 raise ValueError(f"{given.dtype} on {given.device}; float32 on the CPU was expected")
         self.layout: Layout = best_layout() if layout is None else layout
         self.out_features, self.in_features = weight.shape
-        self._packed = _PACKED[self.layout](weight.contiguous(), bias, before, floor)
+        self._packed = _PACKED[self.layout](weight.contiguous(), bias, before, floor, gain.contiguous())
 
     def __call__(self, x: Tensor, *, onto: Tensor | None = None) -> Tensor:
         """[T, K] ([T, 2 K] for a gate) -> [T, N]: a new tensor, or `onto` with the result added to it."""
         return self._packed.multiply(x, onto)
 
     @property
+    def form(self) -> Form:
+        return self._packed.form
+
+    @property
     def memory(self) -> tuple[int, int]:
-        """Address of the weight, and the bytes that its numbers take; a packed layout may fill a little more."""
-        return self._packed.address(), 4 * self.out_features * self.in_features
+        """Address of the weight, and the bytes that its numbers take; a layout of a library may fill a little more."""
+        return self._packed.address(), self._packed.bytes
 
 
 class _Native:
-    """In panels of `native.c`."""
+    """In panels of `native.c`, in the smallest form that is exact."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float, gain: Tensor) -> None:
         code = library()
         self._run = code.draftproof_linear
         self._outputs, self._width = weight.shape
-        panel = code.draftproof_panel()
-        padded = -(-self._outputs // panel) * panel
-        self._weight = torch.empty(padded * self._width, dtype=torch.float32, device="cpu")
-        code.draftproof_pack(
-            weight.data_ptr(), self._outputs, self._width, self._weight.data_ptr(), torch.get_num_threads()
-        )
-        self._at = self._weight.data_ptr()
-        self._bias = None if bias is None else torch.nn.functional.pad(bias, (0, padded - self._outputs))
+        self.form, self._weight = _smallest(weight)
+        self.bytes = self._weight.nbytes
+        self._at, self._form = self._weight.data_ptr(), _FORMS.index(self.form)
+        missing = -self._outputs % code.draftproof_panel()
+        self._bias = None if bias is None else torch.nn.functional.pad(bias, (0, missing))
         self._bias_at = None if self._bias is None else self._bias.data_ptr()
-        self._step, self._floor = _STEPS.index(before), floor
+        self._step, self._floor, self._gain = _STEPS.index(before), floor, gain
+        self._gain_at = gain.data_ptr()
         self._given = 2 * self._width if before == "gate" else self._width
 
     def multiply(self, x: Tensor, onto: Tensor | None) -> Tensor:
@@ -100,8 +109,9 @@ class _Native:
                 raise ValueError(f"{told}; [{rows}, {columns}] float32 on the CPU was expected")
         room = torch.empty((rows, self._width), dtype=torch.float32, device="cpu") if self._step else None
         self._run(
-            *(x.data_ptr(), rows, self._width, self._step, self._floor, self._at, self._bias_at, self._outputs),
-            *(onto is not None, out.data_ptr(), None if room is None else room.data_ptr(), torch.get_num_threads()),
+            *(x.data_ptr(), rows, self._width, self._step, self._floor, self._gain_at, self._form, self._at),
+            *(self._bias_at, self._outputs, onto is not None, out.data_ptr()),
+            *(None if room is None else room.data_ptr(), torch.get_num_threads()),
         )
         return out
 
@@ -109,16 +119,31 @@ class _Native:
         return self._at
 
 
+def _smallest(weight: Tensor) -> tuple[Form, Tensor]:
+    """`weight` packed. Forms that cannot hold some number are given up at the first such."""
+    code, threads = library(), torch.get_num_threads()
+    outputs, width = weight.shape
+    for number in reversed(range(len(_FORMS))):
+        size = code.draftproof_packed_bytes(outputs, width, number)
+        packed = torch.empty(size, dtype=torch.uint8, device="cpu")
+        if size and code.draftproof_pack(weight.data_ptr(), outputs, width, number, packed.data_ptr(), threads):
+            return _FORMS[number], packed
+    raise CannotBuildError(f"the compiled code cannot pack a matrix of {outputs} x {width}")
+
+
 class _OfTorch:
     """In a layout that an operator of torch reads."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float) -> None:
-        self._bias = bias
+    form: Form = "floats"
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float, gain: Tensor) -> None:
+        self.bytes = weight.nbytes
+        self._bias, self._gain = bias, gain
         self._before, self._floor = before, torch.tensor([floor**0.5], dtype=torch.float32)
 
     def multiply(self, x: Tensor, onto: Tensor | None) -> Tensor:
         if self._before == "unit":
-            x = unit(x, self._floor)
+            x = unit(x, self._floor) * self._gain
         elif self._before == "gate":
             gate, through = x.chunk(2, dim=-1)
             x = torch.nn.functional.silu(gate) * through
@@ -130,8 +155,8 @@ class _OfTorch:
 
 
 class _Mkl(_OfTorch):
-    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float) -> None:
-        super().__init__(weight, bias, before, floor)
+    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float, gain: Tensor) -> None:
+        super().__init__(weight, bias, before, floor, gain)
         self._weight = cast(Tensor, torch.ops.mkl._mkl_reorder_linear_weight(weight, _ROWS_PACKED_FOR))
         # The operator takes the plain weight as well, and reads nothing but its shape: one number stands for it.
         self._shape_only = torch.zeros(1).expand(weight.shape)
@@ -146,8 +171,8 @@ class _Mkl(_OfTorch):
 
 
 class _OneDnn(_OfTorch):
-    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float) -> None:
-        super().__init__(weight, bias, before, floor)
+    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float, gain: Tensor) -> None:
+        super().__init__(weight, bias, before, floor, gain)
         self._weight = cast(Tensor, torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_PACKED_FOR))
         self._operator = cast(Any, torch.ops.mkldnn._linear_pointwise.default)
 
@@ -159,8 +184,8 @@ class _OneDnn(_OfTorch):
 
 
 class _Plain(_OfTorch):
-    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float) -> None:
-        super().__init__(weight, bias, before, floor)
+    def __init__(self, weight: Tensor, bias: Tensor | None, before: Before, floor: float, gain: Tensor) -> None:
+        super().__init__(weight, bias, before, floor, gain)
         self._weight = weight.clone()
 
     def _product(self, x: Tensor) -> Tensor:
@@ -172,7 +197,7 @@ class _Plain(_OfTorch):
 
 _Packed = _Native | _Mkl | _OneDnn | _Plain
 
-_PACKED: dict[Layout, Callable[[Tensor, Tensor | None, Before, float], _Packed]] = {
+_PACKED: dict[Layout, Callable[[Tensor, Tensor | None, Before, float, Tensor], _Packed]] = {
     "native": _Native,
     "mkl": _Mkl,
     "onednn": _OneDnn,
@@ -200,18 +225,22 @@ def is_right(layout: Layout) -> bool:
     speak of that; this looks whether it is so.
     """
     generator = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
+
     try:
-        for out_features, in_features in _TRIED_SHAPES:
-            weight = torch.randn(out_features, in_features, generator=generator, dtype=torch.float32)
-            bias = torch.randn(out_features, generator=generator, dtype=torch.float32)
-            for before, given in zip(_STEPS, (bias, None, None), strict=True):
-                packed = PackedLinear(weight, given, before=before, floor=0.5, layout=layout)
+        for weight in _tried_weights(some):
+            outputs, width = weight.shape
+            for before, bias in zip(_STEPS, (some(outputs), None, None), strict=True):
+                gain = some(width)
+                packed = PackedLinear(weight, bias, before=before, floor=0.5, gain=gain, layout=layout)
                 if packed.memory[0] == 0:
                     return False
-                exact = _Plain(weight.double(), None if given is None else given.double(), before, 0.5)
+                shift = None if bias is None else bias.double()
+                exact = _Plain(weight.double(), shift, before, 0.5, gain.double())
                 for rows in _TRIED_ROWS:
-                    columns = in_features * (2 if before == "gate" else 1)
-                    x = torch.randn(rows, columns, generator=generator, dtype=torch.float32)
+                    x = some(rows, width * (2 if before == "gate" else 1))
                     product = exact.multiply(x.double(), None)
                     added = packed(x, onto=torch.ones(product.shape, dtype=torch.float32)) - 1.0
                     for got in (packed(x), added):
@@ -226,3 +255,15 @@ def is_right(layout: Layout) -> bool:
     ):  # not in this build, or machine
         return False
     return True
+
+
+def _tried_weights(some: Callable[..., Tensor]) -> Iterator[Tensor]:
+    """A small matrix in each form, and one of a width that only plain numbers have; from normal draws of a shape."""
+    yield some(130, 37)
+    full = some(48, 64)
+    yield full
+    yield full.bfloat16().float()
+    groups = full.view(48, 2, 32) / full.view(48, 2, 32).abs().amax(-1, keepdim=True)
+    for levels in (127, 7):  # the largest of a group takes the last
+        scales = (some(48, 2, 1).abs() / levels).half().float()
+        yield ((groups * levels).round() * scales).view(48, 64)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from draftproof.drafting.chat_prompts import chat_ids
 from draftproof.errors import InputError
 
 MAX_CHARACTERS = 8_000
@@ -151,8 +152,5 @@ BUILT_IN: tuple[str, ...] = (
 def prompt_ids(tokenizer: Any, text: str) -> list[int]:
     """A prompt as the target is asked: as a user's message where it has a chat template, else as text to go on from."""
     if getattr(tokenizer, "chat_template", None):
-        message = [{"role": "user", "content": text}]
-        encoded = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)["input_ids"]
-    else:
-        encoded = tokenizer(text)["input_ids"]
-    return [int(token) for token in encoded]
+        return chat_ids([{"role": "user", "content": text}], tokenizer)
+    return [int(token) for token in tokenizer(text)["input_ids"]]

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from draftproof.drafting.chat_prompts import _Renamed, chat_ids
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary, byte_characters
 from draftproof.drafting.prompts import ids_of
+from draftproof.drafting.training.prompts import prompt_ids
 from draftproof.errors import UsageError
 
 PLAIN = (
@@ -219,3 +220,11 @@ def test_a_real_template_keeps_a_hostile_message_in_its_turn(smollm2: Path) -> N
     known = dict(ByteVocabulary(tokenizer).special_tokens)
     benign = [{"role": "user", "content": "Sum 12 + 345:\n\n1. é日本 <b>x</b> <|im|> \t."}]
     assert _Renamed(tokenizer, known).ids(benign, tokenizer) == transformers_ids(benign, tokenizer)
+
+
+def test_prompts_of_trainings_are_asked_the_same_way() -> None:
+    tokenizer = byte_level()
+    assert prompt_ids(tokenizer, "a") == [int(token) for token in tokenizer("a")["input_ids"]]
+    tokenizer.chat_template = PLAIN
+    for attack in ATTACKS:
+        assert prompt_ids(tokenizer, attack) == chat_ids([{"role": "user", "content": attack}], tokenizer)

@@ -48,9 +48,9 @@ def test_a_system_without_huge_pages_is_left_alone(monkeypatch: pytest.MonkeyPat
 
 def test_a_packed_weight_knows_where_it_lies() -> None:
     for layout in {best_layout(), "plain"}:
-        address, size = PackedLinear(torch.ones(300, 100), layout=layout).memory
+        address, size = PackedLinear(torch.randn(300, 100), layout=layout).memory
         assert address > 0
-        assert size == 300 * 100 * 4
+        assert size >= 300 * 100 * 4
 
 
 def test_every_matrix_of_a_model_is_gathered(tiny_llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,4 +59,5 @@ def test_every_matrix_of_a_model_is_gathered(tiny_llama: PreTrainedModel, monkey
     LeanLlama.from_transformers(tiny_llama)
     matrices = [parameter for parameter in tiny_llama.parameters() if parameter.dim() == 2]
     embeddings = tiny_llama.get_input_embeddings().weight
-    assert sum(size for _, size in asked) == 4 * (sum(each.numel() for each in matrices) - embeddings.numel())
+    numbers = sum(each.numel() for each in matrices) - embeddings.numel()
+    assert 4 * numbers <= sum(size for _, size in asked) < 4.2 * numbers  # the last panel of a matrix is padded

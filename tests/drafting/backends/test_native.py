@@ -15,13 +15,15 @@ import torch
 import draftproof.drafting.backends.native as native
 import draftproof.drafting.backends.packed_linear as packed_linear
 from draftproof.drafting.backends.native import CannotBuildError, built, library
-from draftproof.drafting.backends.packed_linear import Before, PackedLinear, best_layout, is_right
+from draftproof.drafting.backends.packed_linear import Before, Form, PackedLinear, best_layout, is_right
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 _X86 = "avx2" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
 PROCESSORS = [(), ("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-fma", "-mno-avx")] if _X86 else [()]
 
+
+FORMS: tuple[Form, ...] = ("floats", "halves", "bytes", "nibbles")
 
 compiled = cache(built)
 
@@ -50,6 +52,91 @@ def exact(
         gate, through = x.chunk(2, dim=-1)
         x = torch.nn.functional.silu(gate) * through
     return torch.nn.functional.linear(x, weight.double(), None if bias is None else bias.double())
+
+
+def in_form(form: Form, outputs: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """Numbers [outputs, width] that the form holds and no smaller one does."""
+    full = torch.randn(outputs, width, generator=generator)
+    if form == "floats":
+        return full
+    if form == "halves":
+        return full.bfloat16().float()
+    groups = full.view(outputs, -1, 32)
+    largest = groups.abs().amax(-1, keepdim=True)
+    if form == "bytes":  # as GGUF's Q8_0
+        scale = (largest / 127).half().float()
+        return ((groups / scale).round().clamp(-127, 127) * scale).view(outputs, width)
+    low = groups.amin(-1, keepdim=True)  # as GGUF's Q4_1
+    scale = ((groups.amax(-1, keepdim=True) - low) / 15).half().float()
+    return (((groups - low) / scale).round().clamp(0, 15) * scale + low.half().float()).view(outputs, width)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_back_the_very_numbers(code: ctypes.CDLL, form: Form) -> None:
+    generator = torch.Generator().manual_seed(4)
+    for outputs, width in [(1, 32), (7, 320), (32, 64), (33, 96), (100, 256)]:
+        weight = in_form(form, outputs, width, generator)
+        packed = PackedLinear(weight, layout="native")
+        assert packed.form == form
+        assert torch.equal(packed(torch.eye(width)), weight.T)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_number_that_a_form_cannot_hold_makes_the_matrix_take_a_larger_one(code: ctypes.CDLL, form: Form) -> None:
+    for at in [(0, 0), (11, 17), (39, 63)]:
+        weight = in_form(form, 40, 64, torch.Generator().manual_seed(5))
+        weight[at] = torch.nextafter(weight[at], torch.tensor(9.0))
+        packed = PackedLinear(weight, layout="native")
+        assert packed.form == "floats"
+        assert torch.equal(packed(torch.eye(64)), weight.T)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_right_for_all_numbers_of_rows(code: ctypes.CDLL, form: Form) -> None:
+    generator = torch.Generator().manual_seed(6)
+    weight, gain = in_form(form, 70, 96, generator), torch.randn(96, generator=generator)
+    packed = PackedLinear(weight, before="unit", floor=0.1, gain=gain, layout="native")
+    for rows in range(1, 31):
+        x = 3 * torch.randn(rows, 96, generator=generator)
+        wanted = exact(x, weight * gain, None, "unit", 0.1)
+        assert float((packed(x).double() - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
+        assert torch.equal(packed(x[:1]), packed(x)[:1])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), -0.0, 1e-45, 3e38])
+def test_numbers_at_the_ends_of_the_range_are_kept(code: ctypes.CDLL, number: float) -> None:
+    for form in FORMS:
+        weight = in_form(form, 34, 64, torch.Generator().manual_seed(7))
+        weight[33, 5] = number
+        x = torch.zeros(1, 64)
+        x[0, 5] = 1.0
+        got = PackedLinear(weight, layout="native")(x)[0]
+        assert torch.equal(got[:33], weight[:33, 5])
+        assert got[33] == number or (number != number and bool(got[33].isnan()))
+
+
+@pytest.mark.parametrize(
+    ("group", "form"),
+    [
+        (torch.zeros(32), "nibbles"),
+        (torch.full((32,), -0.375), "nibbles"),
+        (torch.arange(-8.0, 8.0).repeat(2) * 0.0123291015625, "nibbles"),  # Q4_0
+        (torch.arange(3.0, 9.0).repeat(6)[:32] * 0.5, "nibbles"),  # few levels in use
+        (torch.arange(-16.0, 16.0) * 0.25, "halves"),  # more than 16 levels
+    ],
+)
+def test_groups_of_few_levels_are_known_wherever_the_levels_lie(group: torch.Tensor, form: Form) -> None:
+    packed = PackedLinear(group.repeat(5, 2), layout="native")
+    assert packed.form == form
+    assert torch.equal(packed(torch.eye(64)), group.repeat(5, 2).T)
+
+
+def test_a_smaller_form_takes_less_memory() -> None:
+    takes = [
+        PackedLinear(in_form(form, 64, 64, torch.Generator().manual_seed(8)), layout="native").memory[1]
+        for form in FORMS
+    ]
+    assert takes == [64 * 64 * 4, 64 * 64 * 2, 64 * (64 + 2 * 4), 64 * (32 + 2 * 8)]
 
 
 @pytest.mark.parametrize("before", ["nothing", "unit", "gate"])
@@ -197,13 +284,29 @@ def test_no_compiler_on_the_path_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
         library.__wrapped__()
 
 
+def test_every_form_is_tried_before_the_layout_is_used() -> None:
+    tried = packed_linear._tried_weights(torch.randn)
+    assert {PackedLinear(weight, layout="native").form for weight in tried} == set(FORMS)
+
+
+WRONG = [
+    ("sums[i][j] += number", "sums[i][j] -= number"),
+    ("if (add) sum +=", "if (0) sum +="),
+    ("now << 16)", "now << 15)"),
+    ("now << 24 >> 24", "now << 23 >> 24"),
+    ("now & LEVELS", "now & 7"),
+    ("* factor * gain[c]", "* factor"),
+]
+
+
 def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert is_right("native")
-    for found, put in [("sums[i][j] += number", "sums[i][j] -= number"), ("if (add) sum +=", "if (0) sum +=")]:
-        source = native.SOURCE.read_text()
-        assert found in source
-        (tmp_path / "wrong.c").write_text(source.replace(found, put))
-        monkeypatch.setattr(native, "SOURCE", tmp_path / "wrong.c")
+    for found, put in WRONG:
+        for name in ("native.c", "native_weights.h"):
+            source = native.SOURCE.with_name(name).read_text()
+            (tmp_path / name).write_text(source.replace(found, put))
+        assert any(put in (tmp_path / name).read_text() for name in ("native.c", "native_weights.h"))
+        monkeypatch.setattr(native, "SOURCE", tmp_path / "native.c")
         wrong = built()
         monkeypatch.undo()
         monkeypatch.setattr(packed_linear, "library", lambda wrong=wrong: wrong)
