@@ -10,12 +10,14 @@
 
 #include "native_weights.h"
 
+#include <stdlib.h>
+
 #if defined(__AVX512F__)
 enum { TILE = 14, COMPACT_TILE = 12 }; /* 28 and 24 of 32 registers hold sums */
 #else
 enum { TILE = 6, COMPACT_TILE = 6 }; /* 12 of 16, or 24 of 32 */
 #endif
-enum { MOST = 14, LINE = 16, AHEAD = 20 }; /* a line of memory in words; steps to look ahead */
+enum { MOST = 14, MANY_ROWS = 100, AHEAD = 20 }; /* so many share the spreading of a panel; words to look ahead */
 
 enum before { AS_IS = 0, UNIT = 1, GATED = 2 };
 
@@ -89,39 +91,16 @@ static void gated(const float *gate, const float *up, long width, float *out)
     for (long c = 0; c < width; c++) out[c] = gate[c] / (1.0f + exponential(-gate[c])) * up[c];
 }
 
-static inline __attribute__((always_inline)) void tile(
-    const int form, const int rows, const float *x, long width, const uint32_t *panel, const float *bias, int add,
-    float *out, long out_width, long used)
+/* Sums [rows, PANEL] into the result; apart from the tiles, so that these are short. */
+static __attribute__((noinline)) void finish(
+    int rows, const vec *sums, const float *bias, int add, float *out, long out_width, long used)
 {
-    vec sums[MOST][VECTORS];
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < VECTORS; j++) sums[i][j] = (vec){0};
-    const long a_word = steps_a_word(form), together = form >= BYTES ? GROUP : a_word;
-    for (long first = 0; first < width; first += together) {
-        vec heads[2][VECTORS] = {0};
-        for (long h = 0; h < head_words(form); h++, panel += PANEL)
-            for (int j = 0; j < VECTORS; j++) heads[h][j] = *(const vec *)(panel + j * LANES);
-        for (long k = first; k < first + together; panel += PANEL) {
-            ints word[VECTORS];
-            for (int j = 0; j < VECTORS; j++) word[j] = *(const ints *)(panel + j * LANES);
-            for (int j = 0; j < PANEL; j += LINE) __builtin_prefetch(panel + AHEAD * PANEL + j, 0, 2);
-#pragma GCC unroll 1
-            for (long end = k + a_word; k < end; k++) {
-                vec weights[VECTORS];
-                for (int j = 0; j < VECTORS; j++) weights[j] = spread(form, &word[j], heads[0][j], heads[1][j]);
-                for (int i = 0; i < rows; i++) {
-                    float number = x[i * width + k];
-                    for (int j = 0; j < VECTORS; j++) sums[i][j] += number * weights[j];
-                }
-            }
-        }
-    }
     for (int i = 0; i < rows; i++) {
         float ends[PANEL];
         float *to = used == PANEL ? out + i * out_width : ends;
         if (add && used < PANEL) memcpy(ends, out + i * out_width, used * sizeof(float));
         for (int j = 0; j < VECTORS; j++) {
-            vec sum = sums[i][j];
+            vec sum = sums[i * VECTORS + j];
             if (bias) sum += *(const vec *)(bias + j * LANES);
             if (add) sum += *(const vec *)(to + j * LANES);
             *(vec *)(to + j * LANES) = sum;
@@ -130,33 +109,92 @@ static inline __attribute__((always_inline)) void tile(
     }
 }
 
+static inline __attribute__((always_inline)) void tile(
+    const int form, const int rows, const float *x, long width, const uint32_t *panel, vec *result)
+{
+    vec sums[MOST * VECTORS];
+#pragma GCC unroll 64
+    for (int s = 0; s < rows * VECTORS; s++) sums[s] = (vec){0};
+    const long a_word = steps_a_word(form), together = form >= BYTES ? GROUP : a_word;
+    for (long first = 0; first < width; first += together) {
+        vec heads[2 * VECTORS] = {0};
+#pragma GCC unroll 8
+        for (int h = 0; h < head_words(form) * VECTORS; h++) heads[h] = *(const vec *)(panel + h * LANES);
+        panel += head_words(form) * PANEL;
+        for (long k = first; k < first + together; panel += PANEL) {
+            ints word[VECTORS];
+#pragma GCC unroll 4
+            for (int j = 0; j < VECTORS; j++) {
+                word[j] = *(const ints *)(panel + j * LANES);
+                __builtin_prefetch(panel + AHEAD * PANEL + j * LANES, 0, 2);
+            }
+#pragma GCC unroll 1
+            for (long end = k + a_word; k < end; k++) {
+                vec weights[VECTORS];
+#pragma GCC unroll 4
+                for (int j = 0; j < VECTORS; j++) weights[j] = spread(form, &word[j], heads[j], heads[VECTORS + j]);
+#pragma GCC unroll 64
+                for (int s = 0; s < rows * VECTORS; s++)
+                    sums[s] += x[s / VECTORS * width + k] * weights[s % VECTORS];
+            }
+        }
+    }
+#pragma GCC unroll 64
+    for (int s = 0; s < rows * VECTORS; s++) result[s] = sums[s];
+}
+
+/* A panel's numbers [width, PANEL]. */
+static inline __attribute__((always_inline)) void spread_panel(
+    const int form, long width, const uint32_t *panel, float *to)
+{
+    for (long first = 0; first < width; first += steps_together(form)) {
+        vec heads[2][VECTORS] = {0};
+        for (long h = 0; h < head_words(form); h++, panel += PANEL)
+            for (int j = 0; j < VECTORS; j++) heads[h][j] = *(const vec *)(panel + j * LANES);
+        for (long k = 0; k < steps_together(form); k += steps_a_word(form), panel += PANEL)
+            for (int j = 0; j < VECTORS; j++) {
+                ints word = *(const ints *)(panel + j * LANES);
+                for (long i = 0; i < steps_a_word(form); i++)
+                    *(vec *)(to + (first + k + i) * PANEL + j * LANES) = spread(form, &word, heads[0][j], heads[1][j]);
+            }
+    }
+}
+
 /* All rows by one panel of each form; a tile of its own for every count of rows, so that loops over them unroll. */
 #define CASE(form, n)                                                                                             \
     case n:                                                                                                       \
-        tile(form, n, x + first * width, width, panel, bias, add, out + first * out_width, out_width, used);      \
+        tile(form, n, x + first * width, width, panel, sums);                                                     \
         break;
 #define FEW(form)                                                                                                 \
     CASE(form, 1) CASE(form, 2) CASE(form, 3) CASE(form, 4) CASE(form, 5) CASE(form, 6) CASE(form, 7) CASE(form, 8)
 #define MORE(form) CASE(form, 9) CASE(form, 10) CASE(form, 11) CASE(form, 12)
 #define TIMES(name, form, most, cases)                                                                            \
-    static void name(                                                                                             \
+    static void times_##name(                                                                                     \
         long rows, const float *x, long width, const uint32_t *panel, const float *bias, int add, float *out,     \
         long out_width, long used)                                                                                \
     {                                                                                                             \
         long tiles = (rows + most - 1) / most;                                                                    \
         for (long t = 0; t < tiles; t++) {                                                                        \
             long first = t * rows / tiles, count = (t + 1) * rows / tiles - first;                                \
+            vec sums[MOST * VECTORS];                                                                             \
             switch (count) { cases }                                                                              \
+            finish(count, sums, bias, add, out + first * out_width, out_width, used);                             \
         }                                                                                                         \
+    }                                                                                                             \
+    static void spread_##name(long width, const uint32_t *panel, float *to)                                       \
+    {                                                                                                             \
+        spread_panel(form, width, panel, to);                                                                     \
     }
-TIMES(times_floats, FLOATS, TILE, FEW(FLOATS) MORE(FLOATS) CASE(FLOATS, 13) CASE(FLOATS, 14))
-TIMES(times_halves, HALVES, COMPACT_TILE, FEW(HALVES) MORE(HALVES))
-TIMES(times_bytes, BYTES, COMPACT_TILE, FEW(BYTES) MORE(BYTES))
-TIMES(times_nibbles, NIBBLES, COMPACT_TILE, FEW(NIBBLES) MORE(NIBBLES))
+TIMES(floats, FLOATS, TILE, FEW(FLOATS) MORE(FLOATS) CASE(FLOATS, 13) CASE(FLOATS, 14))
+TIMES(halves, HALVES, COMPACT_TILE, FEW(HALVES) MORE(HALVES))
+TIMES(bytes, BYTES, COMPACT_TILE, FEW(BYTES) MORE(BYTES))
+TIMES(nibbles, NIBBLES, COMPACT_TILE, FEW(NIBBLES) MORE(NIBBLES))
 
 static void (*const TIMES_OF[])(
     long, const float *, long, const uint32_t *, const float *, int, float *, long, long) = {
     times_floats, times_halves, times_bytes, times_nibbles};
+static void (*const SPREAD_OF[])(long, const uint32_t *, float *) = {
+    spread_floats, spread_halves, spread_bytes, spread_nibbles};
 
 /* out [rows, out_width] = before(x) weight^T + bias, or added to what out holds.
  *
@@ -183,13 +221,17 @@ void draftproof_linear(
                 }
         }
         const float *from = before == AS_IS ? x : room;
+        float *whole = form != FLOATS && rows >= MANY_ROWS ? malloc(PANEL * width * sizeof *whole) : NULL;
 #pragma omp for schedule(static)
         for (long p = 0; p < panels; p++) {
             const uint32_t *panel = packed + p * size;
             const float *shift = bias ? bias + p * PANEL : 0;
             long left = out_width - p * PANEL, used = left < PANEL ? left : PANEL;
             float *to = out + p * PANEL;
-            TIMES_OF[form](rows, from, width, panel, shift, add, to, out_width, used);
+            if (whole) SPREAD_OF[form](width, panel, whole);
+            const uint32_t *given = whole ? (const uint32_t *)whole : panel;
+            TIMES_OF[whole ? FLOATS : form](rows, from, width, given, shift, add, to, out_width, used);
         }
+        free(whole);
     }
 }

@@ -1,6 +1,6 @@
 """`native.c`, compiled for this machine when a process first needs it.
 
-It takes a C compiler well under a second, less than to load any model, and gives code for the very processor that it
+It takes a C compiler about a second, less than to load any model of use, and gives code for the very processor that it
 will run on; so nothing is built at installation and nothing is kept. Where there is no compiler, or what it makes
 cannot be loaded, the multiplications of torch's libraries remain (`packed_linear`).
 """
@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("native.c")
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
+_FLAGS = ("-O2", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
 _COMPILERS = ("cc", "gcc", "clang")
 _TIMEOUT_S = 60.0
 _OTHER_OPENMP = re.compile(rb"\0lib(omp|iomp5)\.so")
