@@ -3,15 +3,18 @@
     python benchmarks/bench_forward.py [MODEL] [--contexts 128 2048] [--seconds 2] [--threads 2] > results/forward.jsonl
     python benchmarks/bench_forward.py --draw results/forward.jsonl
 
-MODEL is a folder of a checkpoint of the Llama family, or the name of a fetched model. Both backends compute in
-float32 over the same random ids, with a cache of so many tokens; all k rows of logits are computed.
+MODEL is a folder of a checkpoint of the Llama family, or the name of a fetched model. All backends compute in
+float32 over the same random ids, with a cache of so many tokens; all k rows of logits are computed. `lean` keeps
+weights in the smallest form that is exact, and most checkpoints have such; `lean, 32 bits` is the same with weights
+that a factor near 1 has given all of their bits, so that there is no smaller form.
 One JSON line a measurement:
 
 - `read`: gigabytes a second of a plain matrix as large as all weights, times a vector: `read_ms`, one reading of the
   weights, is the least that a pass can take. The packed head alone may fit into a cache, and is told beside it.
 - `pass`: fastest and median milliseconds of a pass over k tokens.
 - `prefill`: tokens per second of 512 tokens in one pass into an empty cache.
-- `memory`: bytes of all weights, and what the lean backend keeps resident for them.
+- `memory`: bytes of all weights in float32, and what the lean backend keeps resident for them.
+- `forms`: how many matrices have which form, and their bytes.
 - `noise`: the largest difference between logits of one text, computed in other ways. float32 rounds each differently.
 - `summary`: ratios.
 
@@ -28,7 +31,9 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,9 +43,12 @@ import torch
 from forward_picture import forward_picture
 from torch import Tensor
 
+from draftproof.drafting.backends.lean_checkpoint import checkpoint_config, checkpoint_info, checkpoint_source
 from draftproof.drafting.backends.lean_llama import LeanLlama
 from draftproof.drafting.backends.lean_pages import gather
+from draftproof.drafting.backends.lean_shape import lean_shape
 from draftproof.drafting.model import RowTokens, Wanted
+from draftproof.drafting.models.checkpoint import read_checkpoint
 from draftproof.drafting.models.load import find_source
 from draftproof.errors import DraftproofError
 from draftproof.store.runs import git_commit
@@ -53,11 +61,17 @@ Line = dict[str, Any]
 
 
 class Lean:
-    name = "lean"
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "lean") -> None:
+        self.name = name
         before = resident_bytes()
-        self.model = LeanLlama.from_safetensors(folder)
+        if name == "lean":
+            self.model = LeanLlama.from_safetensors(folder)
+        else:
+            checkpoint = read_checkpoint(folder)
+            config = checkpoint_config(checkpoint)
+            source = checkpoint_source(checkpoint, tied=config.tie_word_embeddings)
+            info = checkpoint_info(checkpoint, config, name=None, backend="lean-llama")
+            self.model = LeanLlama(info, lean_shape(config), lambda tensor: all_bits_used(source(tensor)))
         self.model.add_row(0)
         self.forward(torch.arange(2))
         self.resident = resident_bytes() - before
@@ -98,6 +112,10 @@ class Transformers:
         return cast(Tensor, result.logits[0])
 
 
+def all_bits_used(tensor: Tensor | None) -> Tensor | None:
+    return tensor if tensor is None or tensor.dim() < 2 else tensor.float() * (1 + 9 * 2**-23)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="smollm2-135m")
@@ -127,25 +145,29 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
-    lean, peer = Lean(folder), Transformers(folder)
+    lean, full, peer = Lean(folder), Lean(folder, "lean, 32 bits"), Transformers(folder)
+    everybody = (lean, full, peer)
     generator = torch.Generator().manual_seed(options.seed)
     vocab = lean.model.info.vocab_size
     text = torch.randint(0, vocab, (max(*options.contexts, PREFILL) + max(SIZES),), generator=generator)
 
     weights = sum(each.numel() * each.element_size() for each in peer.model.parameters())
-    read = read_speed(lean, weights, options.seconds)
+    read = read_speed(full, weights, options.seconds)
     read_ms = weights / read["gigabytes_per_second"] / 1e6
     yield {"measure": "read", **read, "weight_bytes": weights, "read_ms": round(read_ms, 2)}
     yield {"measure": "memory", "weight_bytes": weights, "lean_bytes": lean.resident}
+    forms = Counter(each.form for each in lean.model._packed())
+    packed = sum(each.memory[1] for each in lean.model._packed())
+    yield {"measure": "forms", "matrices": dict(forms), "packed_bytes": packed}
 
     cost: dict[tuple[str, int, int], float] = {}
     for context in options.contexts:
-        for backend in (lean, peer):
+        for backend in everybody:
             backend.fill(text[:context])
         for size in SIZES:
             ids = text[context : context + size]
-            times = in_turns([lambda b=b, i=ids: b.forward(i) for b in (lean, peer)], options.seconds)
-            for backend, seconds in zip((lean, peer), times, strict=True):
+            times = in_turns([lambda b=b, i=ids: b.forward(i) for b in everybody], options.seconds)
+            for backend, seconds in zip(everybody, times, strict=True):
                 cost[backend.name, context, size] = 1000 * min(seconds)
                 yield {
                     "measure": "pass",
@@ -159,7 +181,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
 
     speeds = {}
     for backend, seconds in zip(
-        (lean, peer), in_turns([lambda b=b: b.fill(text[:PREFILL]) for b in (lean, peer)], options.seconds), strict=True
+        everybody, in_turns([lambda b=b: b.fill(text[:PREFILL]) for b in everybody], options.seconds), strict=True
     ):
         speeds[backend.name] = PREFILL / min(seconds)
         yield {
@@ -169,16 +191,17 @@ def measure(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
             "tokens_per_second": round(PREFILL / min(seconds)),
         }
     yield noise(lean, peer, text[:64])
-    for context in options.contexts:
+    for context, ours in product(options.contexts, (lean.name, full.name)):
         yield {
             "measure": "summary",
             "context": context,
-            "v1_over_read": round(cost["lean", context, 1] / read_ms, 2),
-            "v8_over_v1": round(cost["lean", context, 8] / cost["lean", context, 1], 2),
-            "transformers_over_lean": {
-                k: round(cost["transformers", context, k] / cost["lean", context, k], 2) for k in SIZES
+            "backend": ours,
+            "v1_over_read": round(cost[ours, context, 1] / read_ms, 2),
+            "v8_over_v1": round(cost[ours, context, 8] / cost[ours, context, 1], 2),
+            "times_transformers": {
+                k: round(cost["transformers", context, k] / cost[ours, context, k], 2) for k in SIZES
             },
-            "prefill_over_transformers": round(speeds["lean"] / speeds["transformers"], 2),
+            "prefill_times_transformers": round(speeds[ours] / speeds["transformers"], 2),
         }
 
 

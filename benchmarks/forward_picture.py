@@ -7,7 +7,7 @@ from typing import Any
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 150, 30, 45
-COLOURS = {"lean": "#0b7a75", "transformers": "#b5562b"}
+COLOURS = {"lean": "#0b7a75", "lean, 32 bits": "#5b6fb5", "transformers": "#b5562b"}
 TICKS = (1, 8, 16, 24, 32, 48, 64)
 
 Line = dict[str, Any]
@@ -34,7 +34,7 @@ def forward_picture(lines: Sequence[Line]) -> str:
     if reads:
         (x, y), (end, _) = place(1, reads[0]), place(widest, reads[0])
         drawn.append(f'<path d="M{x:.1f} {y:.1f}H{end:.1f}" stroke="#888" stroke-dasharray="2 4"/>')
-        drawn.append(_text(end + 6, y + 4, "one read of the weights"))
+        drawn.append(_text(end + 6, y + 4, "one read of 32-bit weights"))
     first = min(context for _, context in curves)
     for (backend, context), points in curves.items():
         placed = [place(*point) for point in sorted(points)]

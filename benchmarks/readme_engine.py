@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from readme_table import Line, table
 
+SUMMED = ("v1_over_read", "v8_over_v1", "prefill_times_transformers")
+
 
 def forward(lines: list[Line]) -> Iterator[str]:
     yield "## A pass of the target (`bench_forward.py`)\n"
@@ -13,7 +15,9 @@ def forward(lines: list[Line]) -> Iterator[str]:
     if read:
         yield (
             f"Memory is read at {read['gigabytes_per_second']:.1f} GB/s here, so that one read of all weights takes "
-            f"{read['read_ms']:.1f} ms. Fastest pass over k tokens, in milliseconds:\n"
+            f"{read['read_ms']:.1f} ms in float32. `lean` keeps weights in the smallest form that gives back every "
+            "number exactly, here the four and eight bits to which the checkpoint was quantised; `lean, 32 bits` is "
+            "the same with weights that use all of their bits. Fastest pass over k tokens, in milliseconds:\n"
         )
     passes = [line for line in lines if line.get("measure") == "pass"]
     for context in dict.fromkeys(line["context"] for line in passes):
@@ -22,6 +26,24 @@ def forward(lines: list[Line]) -> Iterator[str]:
         rows = [(backend, *(f"{of[backend, k]:.1f}" for k in sizes)) for backend in dict.fromkeys(b for b, _ in of)]
         yield from table((f"backend, {context} tokens before", *(f"k = {k}" for k in sizes)), rows)
         yield ""
+    sums = [line for line in lines if line.get("measure") == "summary"]
+    rows = [
+        (
+            line["backend"],
+            line["context"],
+            *(f"{line[key]:.2f}" for key in SUMMED),
+            f"{line['times_transformers']['8']:.1f}",
+        )
+        for line in sums
+    ]
+    yield from table(
+        (
+            *("backend", "tokens before", "v(1) / one read of 32-bit weights", "v(8) / v(1)"),
+            *("prefill, × transformers", "v(8), × transformers"),
+        ),
+        rows,
+    )
+    yield ""
     if passes:
         yield "![Milliseconds of a pass over k tokens](../docs/pictures/forward-cost.svg)"
 
