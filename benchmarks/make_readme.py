@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from readme_engine import compiled_kernels, decode, forward, heads, overheads, policies, rules
+from readme_engine import acceptance, compiled_kernels, decode, forward, heads, overheads, policies, rules
 from readme_table import Line, table
 
 FOLDER = Path(__file__).resolve().parent
@@ -102,6 +102,7 @@ def write() -> Iterator[str]:
         ("decode", decode),
         ("policies", policies),
         ("heads", heads),
+        ("acceptance", acceptance),
         ("rules", rules),
         ("overheads", overheads),
         ("kernels_sm90", compiled_kernels),

@@ -167,6 +167,22 @@ def rules(lines: list[Line]) -> Iterator[str]:
     yield from table(("drafter", "rule", "rounds", "tokens a verification", "above `token`"), rows)
 
 
+def acceptance(lines: list[Line]) -> Iterator[str]:
+    yield "## Mean acceptance length of drafters without a model (`replay_drafters.py`)\n"
+    yield (
+        f"Tokens a verification when {lines[0]['texts']} recorded greedy answers of the target are drafted again with "
+        "the default policy: what would be accepted of each draft is then known. Drafters that run a model are in the "
+        "sections on generations and on heads.\n"
+    )
+    cells = {(line["drafter"], line["category"]): line for line in lines}
+    names = list(dict.fromkeys(line["category"] for line in lines))
+    rows = [
+        (drafter, *(f"{cells[drafter, name]['tokens_per_round']:.2f}" for name in names))
+        for drafter in dict.fromkeys(line["drafter"] for line in lines)
+    ]
+    yield from table(("", *names), rows)
+
+
 def overheads(lines: list[Line]) -> Iterator[str]:
     yield "## Memory, and verdicts of every round (`bench_overheads.py`)\n"
     for line in lines:
