@@ -156,6 +156,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
     read_ms = weights / read["gigabytes_per_second"] / 1e6
     yield {"measure": "read", **read, "weight_bytes": weights, "read_ms": round(read_ms, 2)}
     yield {"measure": "memory", "weight_bytes": weights, "lean_bytes": lean.resident}
+    assert {each.form for each in full.model._packed()} == {"floats"}
     forms = Counter(each.form for each in lean.model._packed())
     packed = sum(each.memory[1] for each in lean.model._packed())
     yield {"measure": "forms", "matrices": dict(forms), "packed_bytes": packed}

@@ -3,7 +3,8 @@
     python benchmarks/bench_rules.py [--levels 6] [--drafter NAME[:key=value,…]] [--target smollm2-135m] [--prompts 10]
 
 The draft model is the target with every 32 weights of a matrix rounded to so many levels, which is accepted often,
-unless `--drafter` names another drafter that draws from its own law. Sampled at temperature 1. One JSON line for each
+unless `--drafter` names another drafter that draws from its own law. It costs as much as the target: what is measured
+is acceptance, not speed. Sampled at temperature 1. One JSON line for each
 rule: mean tokens a verification over all rounds, and its difference to rule `token` with a 95 % interval (bootstrap
 over prompts). Rounds part where the rules first decide differently, so that they are paired by prompt and seed, not
 round by round.
@@ -54,7 +55,7 @@ def main() -> None:
             arguments.drafter = f"small-lm:model={folder}"
             measure(arguments, {"drafter": f"the target in {arguments.levels} levels"})
         else:
-            measure(arguments, {"drafter": arguments.drafter})
+            measure(arguments, {"drafter": arguments.drafter, "levels": None})
 
 
 def measure(arguments: argparse.Namespace, told: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ class LeanLlama:
         """Input embeddings [..., H] of ids [...]."""
         table = self._ends.embeddings
         _check_ids(ids, table.shape[0])
-        return table[ids]
+        return table[ids].float()
 
     @torch.no_grad()
     def head(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
@@ -205,7 +205,7 @@ class LeanLlama:
         else:
             _check_ids(ids, self._info.vocab_size)
             if self._shape.tied:
-                logits = (unit(flat, self._norm_floor) * self._ends.norm) @ self._ends.embeddings[ids].T
+                logits = (unit(flat, self._norm_floor) * self._ends.norm) @ self._ends.embeddings[ids].float().T
             else:
                 logits = self._ends.head(flat).index_select(-1, ids)
         return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
@@ -234,7 +234,7 @@ class LeanLlama:
         with torch.inference_mode():
             if hidden is None:
                 ids = planned[0].tokens if len(planned) == 1 else torch.cat([part.tokens for part in planned])
-                states = self._ends.embeddings.index_select(0, ids)
+                states = self._ends.embeddings.index_select(0, ids).float()
             else:
                 states = hidden.to(torch.float32, copy=True)
             factors = self._rotary.factors([position for part in planned for position in part.positions])

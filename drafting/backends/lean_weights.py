@@ -45,7 +45,7 @@ class LeanEnds:
     """What comes before the first and after the last layer."""
 
     embeddings: Tensor
-    """[V, H] float32, as it is in the model: rows are looked up in it, which no packed layout allows."""
+    """[V, H], as it is in the model, in half precision too: rows are looked up in it, which no packed layout allows."""
     norm: Tensor
     """[H] float32: weight of the final norm times the root of H."""
     head: PackedLinear
@@ -64,10 +64,9 @@ class WeightBuilder:
     def ends(self) -> LeanEnds:
         shape = self._shape
         # A copy, so that neither a user's model nor a mapped file stays alive for it.
-        table = self._needed("model.embed_tokens.weight")
-        embeddings = torch.empty(table.shape, dtype=torch.float32).copy_(table)
+        embeddings = self._needed("model.embed_tokens.weight").clone()
         norm = self._gain("model.norm")
-        matrix = embeddings if shape.tied else self._together([self._needed("lm_head.weight")])
+        matrix = self._together([embeddings if shape.tied else self._needed("lm_head.weight")])
         head = PackedLinear(matrix, before="unit", floor=self._floor, gain=norm)
         self._workspace = torch.empty(0, dtype=torch.float32)  # far more than a layer needs
         return LeanEnds(embeddings=embeddings, norm=norm, head=head)

@@ -2,8 +2,8 @@
  *
  * A pass over a few tokens reads every weight once and does little with it, so its time is the memory's. Libraries
  * reach that for one token. For eight, their arithmetic adds to the reading instead of hiding behind it; here the
- * lines of memory that come next are asked for while the ones at hand are multiplied, and the weights lie in the
- * smallest form that is exact (`native_weights.h`).
+ * lines of memory that come next are asked for while the ones at hand are multiplied. And the weights lie in the
+ * smallest form that is exact (`native_weights.h`); of four bits they are read so fast that arithmetic is the limit.
  *
  * A tile multiplies up to TILE rows with one panel of weights and keeps all sums in registers. Compiled by `native.py`.
  */
@@ -17,7 +17,8 @@ enum { TILE = 14, COMPACT_TILE = 12 }; /* 28 and 24 of 32 registers hold sums */
 #else
 enum { TILE = 6, COMPACT_TILE = 6 }; /* 12 of 16, or 24 of 32 */
 #endif
-enum { MOST = 14, MANY_ROWS = 100, AHEAD = 20 }; /* so many share the spreading of a panel; words to look ahead */
+enum { MOST = 14, MANY_ROWS = 100 }; /* so many share the spreading of a panel */
+enum { LINE = 16, AHEAD = 20 };           /* a line of memory in words; words of an output to look ahead */
 
 enum before { AS_IS = 0, UNIT = 1, GATED = 2 };
 
@@ -124,10 +125,8 @@ static inline __attribute__((always_inline)) void tile(
         for (long k = first; k < first + together; panel += PANEL) {
             ints word[VECTORS];
 #pragma GCC unroll 4
-            for (int j = 0; j < VECTORS; j++) {
-                word[j] = *(const ints *)(panel + j * LANES);
-                __builtin_prefetch(panel + AHEAD * PANEL + j * LANES, 0, 2);
-            }
+            for (int j = 0; j < VECTORS; j++) word[j] = *(const ints *)(panel + j * LANES);
+            for (int j = 0; j < PANEL; j += LINE) __builtin_prefetch(panel + AHEAD * PANEL + j, 0, 2);
 #pragma GCC unroll 1
             for (long end = k + a_word; k < end; k++) {
                 vec weights[VECTORS];
@@ -177,7 +176,7 @@ static inline __attribute__((always_inline)) void spread_panel(
         for (long t = 0; t < tiles; t++) {                                                                        \
             long first = t * rows / tiles, count = (t + 1) * rows / tiles - first;                                \
             vec sums[MOST * VECTORS];                                                                             \
-            switch (count) { cases }                                                                              \
+            switch (count) { cases default: __builtin_unreachable(); }                                            \
             finish(count, sums, bias, add, out + first * out_width, out_width, used);                             \
         }                                                                                                         \
     }                                                                                                             \

@@ -20,7 +20,8 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("native.c")
-_FLAGS = ("-O2", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
+_FLAGS = ("-O2", "-march=native", "-std=gnu11", "-fno-fast-math", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
+"""-fno-fast-math: `$CC` may hold flags, and packing compares numbers bit by bit."""
 _COMPILERS = ("cc", "gcc", "clang")
 _TIMEOUT_S = 60.0
 _OTHER_OPENMP = re.compile(rb"\0lib(omp|iomp5)\.so")

@@ -1,10 +1,11 @@
-/* Weights in the smallest form that gives back every number exactly.
+/* Weights in the smallest form that gives back every number.
  *
- * A pass over a few tokens takes as long as its weights take to be read, and most weights hold less than their 32 bits:
+ * A pass over a few tokens takes as long as its weights take to be read, and many weights hold less than their 32 bits:
  * those of a model that was trained in bfloat16 are zero in their lower half, and those that were quantised to four
  * or eight bits a number take few values between a group's least and largest. Packing finds that out from the numbers
  * alone, and tries every number: what `spread` gives for it equals it, or the matrix stays as it is. So nothing is
- * approximated, and a product rounds as it does with plain weights.
+ * approximated, and a product rounds as it does with plain weights. (Only -0 may become 0: sums begin at 0, to which
+ * both add the same.)
  *
  * A matrix [outputs, width] becomes panels of PANEL outputs, the last padded with zeros. A panel is a run of steps
  * over the width; a group of GROUP steps shares scales and leasts. By form, in words of 32 bits for every output:
@@ -47,17 +48,33 @@ static inline long words(long width, int form)
     return width / steps_a_word(form) + (form >= BYTES ? width / GROUP * head_words(form) : 0);
 }
 
-/* To eleven bits: scales are stored in half precision, so that a small integer times a scale is exact. */
-static inline float in_half_precision(float number)
+/* Rounded to so many bits. A scale of few bits times a small integer is exact, so that it does not matter whether what
+ * follows is fused with it; and of a number known to be near a scale of few bits, the scale itself is found. */
+static inline float in_bits(float number, int bits)
 {
-    uint32_t bits;
-    memcpy(&bits, &number, sizeof bits);
-    bits = (bits + 0x1000u) & ~0x1fffu;
-    memcpy(&number, &bits, sizeof number);
+    uint32_t word, half = 1u << (23 - bits);
+    memcpy(&word, &number, sizeof word);
+    word = (word + half) & ~(2 * half - 1);
+    memcpy(&number, &word, sizeof number);
     return number;
 }
 
-/* Integers, scale and least of a group, or 0. */
+/* What scales have: half precision, and half precision times six bits (GGUF's Q4_K). */
+static const int SCALE_BITS[] = {11, 17};
+enum { KINDS_OF_SCALE = 2 };
+
+static int all_levels(const float *from, float scale, float least, float low, float high, int32_t *integers)
+{
+    if (!isfinite(scale)) return 0;
+    for (int k = 0; k < GROUP; k++) {
+        float level = scale > 0.0f ? nearbyintf((from[k] - least) / scale) : 0.0f;
+        if (!(level >= low && level <= high && level * scale + least == from[k])) return 0;
+        integers[k] = (int32_t)level;
+    }
+    return 1;
+}
+
+/* Integers, scale and least of a group, or 0. The largest integer need not be in use. */
 static int as_nibbles(const float *from, int32_t *integers, float *scale, float *least)
 {
     float low = from[0], high = from[0];
@@ -67,19 +84,15 @@ static int as_nibbles(const float *from, int32_t *integers, float *scale, float 
         high = fmaxf(high, from[k]);
     }
     *least = low;
-    for (int levels = LEVELS; levels > 0; levels--) { /* the largest integer need not be in use */
-        *scale = in_half_precision((high - low) / (float)levels);
-        int same = isfinite(*scale);
-        for (int k = 0; same && k < GROUP; k++) {
-            float level = *scale > 0.0f ? nearbyintf((from[k] - low) / *scale) : 0.0f;
-            same = level >= 0.0f && level <= LEVELS && level * *scale + low == from[k];
-            integers[k] = same ? (int32_t)level : 0;
+    for (int levels = LEVELS; levels > 0; levels--)
+        for (int kind = 0; kind < KINDS_OF_SCALE; kind++) {
+            *scale = in_bits((high - low) / (float)levels, SCALE_BITS[kind]);
+            if (all_levels(from, *scale, low, 0, LEVELS, integers)) return 1;
         }
-        if (same) return 1;
-    }
     return 0;
 }
 
+/* The largest integer may be less than a byte's, as in weights that share a scale with others. */
 static int as_bytes(const float *from, int32_t *integers, float *scale)
 {
     float largest = 0.0f;
@@ -87,13 +100,12 @@ static int as_bytes(const float *from, int32_t *integers, float *scale)
         if (!isfinite(from[k])) return 0;
         largest = fmaxf(largest, fabsf(from[k]));
     }
-    *scale = in_half_precision(largest / BYTE_LEVELS);
-    for (int k = 0; k < GROUP; k++) {
-        float level = *scale > 0.0f ? nearbyintf(from[k] / *scale) : 0.0f;
-        if (!(fabsf(level) <= BYTE_LEVELS && level * *scale == from[k])) return 0;
-        integers[k] = (int32_t)level;
-    }
-    return 1;
+    for (int levels = BYTE_LEVELS; levels > 0; levels--)
+        for (int kind = 0; kind < KINDS_OF_SCALE; kind++) {
+            *scale = in_bits(largest / (float)levels, SCALE_BITS[kind]);
+            if (all_levels(from, *scale, 0.0f, -BYTE_LEVELS - 1, BYTE_LEVELS, integers)) return 1;
+        }
+    return 0;
 }
 
 /* One output's numbers [width] to every PANEL-th word; whether the form gives them back. */

@@ -63,6 +63,10 @@ class PackedLinear:
         for given in (weight, gain) if bias is None else (weight, gain, bias):
             if given.dtype is not torch.float32 or given.device.type != "cpu":
                 raise ValueError(f"{given.dtype} on {given.device}; float32 on the CPU was expected")
+        outputs, width = weight.shape
+        if gain.shape != (width,) or (bias is not None and bias.shape != (outputs,)):
+            told = f"{tuple(gain.shape)} and {None if bias is None else tuple(bias.shape)}"
+            raise ValueError(f"gain and bias of {told} for a matrix of {outputs} x {width}")
         self.layout: Layout = best_layout() if layout is None else layout
         self.out_features, self.in_features = weight.shape
         self._packed = _PACKED[self.layout](weight.contiguous(), bias, before, floor, gain.contiguous())
@@ -125,10 +129,11 @@ def _smallest(weight: Tensor) -> tuple[Form, Tensor]:
     outputs, width = weight.shape
     for number in reversed(range(len(_FORMS))):
         size = code.draftproof_packed_bytes(outputs, width, number)
-        packed = torch.empty(size, dtype=torch.uint8, device="cpu")
+        packed = torch.empty(size, dtype=torch.uint8, device="cpu")  # memory that is not written to takes no room
         if size and code.draftproof_pack(weight.data_ptr(), outputs, width, number, packed.data_ptr(), threads):
             return _FORMS[number], packed
-    raise CannotBuildError(f"the compiled code cannot pack a matrix of {outputs} x {width}")
+        del packed
+    raise ValueError(f"a matrix of {outputs} x {width} cannot be packed")
 
 
 class _OfTorch:
@@ -219,7 +224,8 @@ def best_layout() -> Layout:
 
 
 def is_right(layout: Layout) -> bool:
-    """Whether the layout can be used here and gives the numbers of a plain multiplication for few and many rows.
+    """Whether the layout can be used here, holds the very numbers, and those of plain multiplication, for few and
+    many rows.
 
     MKL's packed matrices are used with other numbers of rows than they were announced for. Its documentation does not
     speak of that; this looks whether it is so.
@@ -232,6 +238,8 @@ def is_right(layout: Layout) -> bool:
     try:
         for weight in _tried_weights(some):
             outputs, width = weight.shape
+            if not torch.equal(PackedLinear(weight, layout=layout)(torch.eye(width, dtype=torch.float32)), weight.T):
+                return False
             for before, bias in zip(_STEPS, (some(outputs), None, None), strict=True):
                 gain = some(width)
                 packed = PackedLinear(weight, bias, before=before, floor=0.5, gain=gain, layout=layout)
@@ -258,12 +266,17 @@ def is_right(layout: Layout) -> bool:
 
 
 def _tried_weights(some: Callable[..., Tensor]) -> Iterator[Tensor]:
-    """A small matrix in each form, and one of a width that only plain numbers have; from normal draws of a shape."""
+    """From normal draws of a shape: a small matrix in each form, each again with a last number that the form cannot
+    hold, and one of a width that only plain numbers have."""
     yield some(130, 37)
-    full = some(48, 64)
-    yield full
-    yield full.bfloat16().float()
-    groups = full.view(48, 2, 32) / full.view(48, 2, 32).abs().amax(-1, keepdim=True)
+    full = some(50, 64)
+    groups = full.view(50, 2, 32) / full.view(50, 2, 32).abs().amax(-1, keepdim=True)
+    in_form = [full, full.bfloat16().float()]
     for levels in (127, 7):  # the largest of a group takes the last
-        scales = (some(48, 2, 1).abs() / levels).half().float()
-        yield ((groups * levels).round() * scales).view(48, 64)
+        scales = (some(50, 2, 1).abs() / levels).half().float()
+        in_form.append(((groups * levels).round() * scales).view(50, 64))
+    for weight in in_form:
+        yield weight
+        missed = weight.clone()
+        missed[-1, -1] = torch.nextafter(missed[-1, -1], torch.tensor(9.0))
+        yield missed

@@ -22,7 +22,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from draftproof.drafting.drafters.eight_bits import in_eight_bits
 from draftproof.drafting.drafters.vocab_trim import TrimmedVocabulary
 from draftproof.errors import DraftproofError, InputError, UsageError
 
@@ -159,10 +158,7 @@ def save_heads(folder: Path, heads: DraftHeads, record: HeadsRecord) -> None:
 
 
 def load_heads(folder: Path, *, target_digest: str | None = None) -> tuple[DraftHeads, HeadsRecord]:
-    """Heads in float32, ready to draft, their matrices rounded to eight bits.
-
-    Raises UsageError for heads of another target than `target_digest`.
-    """
+    """Heads in float32, ready to draft. Raises UsageError for heads of another target than `target_digest`."""
     config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not config_file.is_file() or not weights_file.is_file():
         raise UsageError(
@@ -183,7 +179,7 @@ def load_heads(folder: Path, *, target_digest: str | None = None) -> tuple[Draft
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise InputError(f"{weights_file} holds weights that are not numbers.")
         heads = DraftHeads(config, trimmed)
-        heads.load_state_dict({name: in_eight_bits(value.float()) for name, value in tensors.items()})
+        heads.load_state_dict({name: value.float() for name, value in tensors.items()})
     except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         if isinstance(error, DraftproofError):
             raise

@@ -95,12 +95,17 @@ def test_a_number_that_a_form_cannot_hold_makes_the_matrix_take_a_larger_one(cod
 def test_every_form_is_right_for_all_numbers_of_rows(code: ctypes.CDLL, form: Form) -> None:
     generator = torch.Generator().manual_seed(6)
     weight, gain = in_form(form, 70, 96, generator), torch.randn(96, generator=generator)
-    packed = PackedLinear(weight, before="unit", floor=0.1, gain=gain, layout="native")
+    bias = torch.randn(70, generator=generator)
+    packed = PackedLinear(weight, bias, before="unit", floor=0.1, gain=gain, layout="native")
+    assert packed.form == form
     for rows in (*range(1, 31), 99, 100, 130):
-        x = 3 * torch.randn(rows, 96, generator=generator)
-        wanted = exact(x, weight * gain, None, "unit", 0.1)
-        assert float((packed(x).double() - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
+        x, held = 3 * torch.randn(rows, 96, generator=generator), torch.randn(rows, 70, generator=generator)
+        wanted = exact(x, weight * gain, bias, "unit", 0.1)
+        bound = 1e-5 * float(wanted.abs().max())
+        assert float((packed(x).double() - wanted).abs().max()) < bound
         assert torch.equal(packed(x[:1]), packed(x)[:1])
+        wanted = wanted + held.double()
+        assert float((packed(x, onto=held).double() - wanted).abs().max()) < 2 * bound
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), -0.0, 1e-45, 3e38])
@@ -122,13 +127,48 @@ def test_numbers_at_the_ends_of_the_range_are_kept(code: ctypes.CDLL, number: fl
         (torch.full((32,), -0.375), "nibbles"),
         (torch.arange(-8.0, 8.0).repeat(2) * 0.0123291015625, "nibbles"),  # Q4_0
         (torch.arange(3.0, 9.0).repeat(6)[:32] * 0.5, "nibbles"),  # few levels in use
-        (torch.arange(-16.0, 16.0) * 0.25, "halves"),  # more than 16 levels
+        (torch.arange(-16.0, 16.0) * 0.25, "bytes"),  # more than 16 levels
     ],
 )
 def test_groups_of_few_levels_are_known_wherever_the_levels_lie(group: torch.Tensor, form: Form) -> None:
     packed = PackedLinear(group.repeat(5, 2), layout="native")
     assert packed.form == form
     assert torch.equal(packed(torch.eye(64)), group.repeat(5, 2).T)
+
+
+@pytest.mark.parametrize(("width", "form"), [(2, "halves"), (34, "halves"), (80, "halves"), (33, "floats")])
+def test_halves_need_no_groups_only_pairs(code: ctypes.CDLL, width: int, form: Form) -> None:
+    weight = in_form("halves", 50, width, torch.Generator().manual_seed(9))
+    packed = PackedLinear(weight, layout="native")
+    assert packed.form == form
+    assert torch.equal(packed(torch.eye(width)), weight.T)
+    x = torch.randn(7, width)
+    assert torch.allclose(packed(x), x @ weight.T, atol=1e-4)
+
+
+def quantised(kind: str, outputs: int, width: int) -> torch.Tensor:
+    """By the very code that reads and writes GGUF files."""
+    gguf = pytest.importorskip("gguf")
+    numbers = torch.randn(outputs, width, generator=torch.Generator().manual_seed(10)).numpy()
+    chosen = gguf.GGMLQuantizationType[kind]
+    if kind != "Q4_K":
+        return torch.from_numpy(gguf.dequantize(gguf.quantize(numbers, chosen), chosen).copy())
+    # The package reads K-quants, but does not write them: blocks of 256 with any bits are ones of the format.
+    blocks = torch.randint(0, 256, (outputs * width // 256, 144), dtype=torch.uint8).numpy()
+    scales = torch.tensor([0.0123, 0.0456], dtype=torch.float16).numpy().view("uint8")
+    blocks[:, :4] = scales
+    return torch.from_numpy(gguf.dequantize(blocks.reshape(outputs, -1), chosen).copy())
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("Q4_0", "nibbles"), ("Q4_1", "nibbles"), ("Q4_K", "nibbles"), ("Q8_0", "bytes"), ("Q5_1", "floats")],
+)
+def test_the_formats_of_gguf_files_are_known(code: ctypes.CDLL, kind: str, form: Form) -> None:
+    weight = quantised(kind, 40, 512)
+    packed = PackedLinear(weight, layout="native")
+    assert packed.form == form
+    assert torch.equal(packed(torch.eye(512)), weight.T)
 
 
 def test_a_smaller_form_takes_less_memory() -> None:
@@ -267,6 +307,19 @@ def test_another_default_dtype_changes_nothing(monkeypatch: pytest.MonkeyPatch, 
     finally:
         torch.set_default_dtype(before)
     assert torch.equal(made, PackedLinear(weight, before="unit", floor=1.0, layout="native")(x))
+
+
+@pytest.mark.parametrize("size", [3, 5, 0])
+def test_a_gain_or_bias_of_another_length_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="for a matrix of 6 x 4"):
+        PackedLinear(torch.ones(6, 4), before="unit", gain=torch.ones(size), layout="native")
+    with pytest.raises(ValueError, match="for a matrix of 6 x 4"):
+        PackedLinear(torch.ones(6, 4), torch.ones(size), layout="native")
+
+
+def test_a_matrix_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be packed"):
+        PackedLinear(torch.ones(0, 4), layout="native")
 
 
 @pytest.mark.parametrize("made", [{"dtype": torch.float64}, {"dtype": torch.bfloat16}, {"device": "meta"}])

@@ -44,6 +44,9 @@ def test_every_layout_adds_to_what_is_there_and_takes_the_steps_before(layout: L
     wanted = held + (x / (x.square().sum(-1, keepdim=True) + 0.3).sqrt()) @ weight.T
     assert PackedLinear(weight, before="unit", floor=0.3, layout=layout)(x, onto=held) is held
     assert torch.allclose(held, wanted, atol=1e-5)
+    gain = torch.randn(10)
+    got = PackedLinear(weight, before="unit", floor=0.3, gain=gain, layout=layout)(x)
+    assert torch.allclose(got, (x / (x.square().sum(-1, keepdim=True) + 0.3).sqrt() * gain) @ weight.T, atol=1e-5)
     gates, through = torch.randn(5, 10), torch.randn(5, 10)
     wanted = (torch.nn.functional.silu(gates) * through) @ weight.T
     got = PackedLinear(weight, before="gate", layout=layout)(torch.cat([gates, through], dim=-1))

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import draftproof.drafting.drafters.head_products as head_products
+from draftproof.drafting.backends.packed_linear import PackedLinear, best_layout
 from draftproof.drafting.draft import Draft
 from draftproof.drafting.drafter import Binding, Commit, DraftRequest
 from draftproof.drafting.drafters.head_models import (
@@ -40,6 +42,11 @@ KINDS: tuple[Kind, ...] = ("hydra", "medusa")
 @pytest.fixture
 def target(tiny: Tiny) -> CachedModel:
     return tiny.target
+
+
+@pytest.fixture
+def unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_products, "in_eight_bits", lambda weight: weight)
 
 
 def untrained(target: CachedModel, kind: Kind, n_layers: int = 1) -> tuple[DraftHeads, HeadsRecord]:
@@ -88,7 +95,9 @@ def test_an_untrained_head_says_what_the_target_said(kind: Kind, n_layers: int, 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("budget", [1, 3, 8])
-def test_a_dynamic_tree_holds_the_most_probable_of_all_paths(kind: Kind, budget: int, target: CachedModel) -> None:
+def test_a_dynamic_tree_holds_the_most_probable_of_all_paths(
+    kind: Kind, budget: int, target: CachedModel, unrounded: None
+) -> None:
     """Against every path of three tokens, each evaluated by itself."""
     heads, record = untrained(target, kind)
     heads = stirred(heads)
@@ -117,7 +126,9 @@ def test_a_dynamic_tree_holds_the_most_probable_of_all_paths(kind: Kind, budget:
 
 @pytest.mark.parametrize("n_layers", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_layout_for_drafting_says_what_the_heads_say(kind: Kind, n_layers: int, target: CachedModel) -> None:
+def test_the_layout_for_drafting_says_what_the_heads_say(
+    kind: Kind, n_layers: int, target: CachedModel, unrounded: None
+) -> None:
     heads = stirred(untrained(target, kind, n_layers)[0])
     products = HeadProducts(heads, torch.device("cpu"))
     random = torch.Generator().manual_seed(2)
@@ -127,6 +138,22 @@ def test_the_layout_for_drafting_says_what_the_heads_say(kind: Kind, n_layers: i
         expected = heads.logits(heads.state(head, hidden, embedded))
         torch.testing.assert_close(products.logits(head, hidden, embedded), expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(products.logits(head, hidden.roll(1, 0), embedded), expected, atol=0.1)
+
+
+@pytest.mark.skipif(best_layout() != "native", reason="other layouts keep 32 bits")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_matrix_of_trained_heads_is_kept_in_eight_bits(kind: Kind, target: CachedModel, tmp_path: Path) -> None:
+    heads, record = untrained(target, kind, 3)
+    save_heads(tmp_path, stirred(heads), record)
+    loaded, _ = load_heads(tmp_path)
+    products = HeadProducts(loaded, torch.device("cpu"))
+    for product in (products._output, *(product for blocks in products._blocks for product, _ in blocks)):
+        assert isinstance(product, PackedLinear)
+        assert product.form == "bytes"
+    hidden, embedded = torch.randn(50, target.info.hidden_size), torch.randn(50, 2, target.info.hidden_size)
+    expected = loaded.logits(loaded.state(1, hidden, embedded))
+    off = products.logits(1, hidden, embedded) - expected
+    assert 1e-4 < float(off.std() / expected.std()) < 0.03
 
 
 def test_hydra_heads_see_the_drafted_tokens_and_medusa_heads_do_not(target: CachedModel) -> None:
