@@ -1,6 +1,6 @@
 """Block verification against token verification on a real model: equal drafter, draft length, prompts and seeds.
 
-    python benchmarks/bench_rules.py [--levels 6] [--drafter NAME[:key=value,…]] [--target smollm2-135m] [--prompts 10]
+    python benchmarks/bench_rules.py [--levels 12] [--drafter NAME[:key=value,…]] [--target smollm2-135m] [--prompts 10]
 
 The draft model is the target with every 32 weights of a matrix rounded to so many levels, which is accepted often,
 unless `--drafter` names another drafter that draws from its own law. It costs as much as the target: what is measured
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="smollm2-135m")
     parser.add_argument("--drafter", help="one that draws from its own law; default: the rounded target")
-    parser.add_argument("--levels", type=int, default=6, help="of the rounded target's weights, in a group of 32")
+    parser.add_argument("--levels", type=int, default=12, help="of the rounded target's weights, in a group of 32")
     parser.add_argument("--length", type=int, default=6, help="drafted tokens a round")
     parser.add_argument("--prompts", type=int, default=10, help="of each category")
     parser.add_argument("--seeds", type=int, default=2)
@@ -88,8 +88,8 @@ def save_rounded(target: str, levels: int, folder: Path) -> None:
         for weight in model.parameters():
             if weight.dim() == 2:
                 groups = weight.view(weight.shape[0], -1, 32)
-                low = groups.amin(-1, keepdim=True)
-                step = (groups.amax(-1, keepdim=True) - low).clamp(min=1e-9) / (levels - 1)
+                low = groups.amin(-1, keepdim=True).half().float()
+                step = ((groups.amax(-1, keepdim=True) - low).clamp(min=1e-6) / (levels - 1)).bfloat16().float()
                 groups.copy_(((groups - low) / step).round() * step + low)
     model.save_pretrained(folder)
     for file in source.glob("*token*"):

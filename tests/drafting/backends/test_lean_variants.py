@@ -21,9 +21,11 @@ from transformers import (
 )
 
 from draftproof.drafting.backends.lean_llama import LeanLlama
+from draftproof.drafting.backends.packed_linear import Form, best_layout
 from draftproof.errors import UsageError
 from tests.drafting.backends import reference
 from tests.drafting.backends.plain_forward import NOISE, plain_logits, relative_error, row_tokens, rows, some_text
+from tests.drafting.backends.weight_forms import rounded
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97,
@@ -100,6 +102,36 @@ def test_a_long_text_read_token_by_token_agrees_with_its_plain_forward(plain: Pr
             assert logits is not None
             assert relative_error(logits[0], expected[at]) <= NOISE, f"token {at}"
             cached.commit(row, [0])
+
+
+@pytest.mark.skipif(best_layout() != "native", reason="other layouts keep 32 bits")
+@pytest.mark.parametrize("form", ["halves", "bytes", "nibbles"])
+@pytest.mark.parametrize(
+    ("kind", "config", "changes"),
+    [
+        (Qwen2ForCausalLM, Qwen2Config, {}),
+        (Qwen3ForCausalLM, Qwen3Config, {"tie_word_embeddings": False, "head_dim": 24}),
+        (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True, "attention_bias": True}),
+    ],
+    ids=["biases", "head norms, untied", "tied"],
+)
+def test_weights_in_few_bits_agree_with_the_plain_forward(
+    form: Form, kind: type, config: type, changes: dict[str, Any]
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        sizes = SIZES | {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
+        plain: PreTrainedModel = kind(config(**(sizes | changes))).eval().requires_grad_(False)
+        for parameter in plain.parameters():
+            if parameter.dim() == 1:
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+            else:
+                parameter.data.copy_(rounded(parameter, form))
+    cached = LeanLlama.from_transformers(plain)
+    assert {packed.form for packed in cached._packed()} == {form}
+    reference.check_prefill_and_chain(cached, plain)
+    reference.check_tree(cached, plain)
+    reference.check_taps_and_head(cached, plain)
 
 
 @pytest.mark.parametrize(

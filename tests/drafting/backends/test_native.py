@@ -16,14 +16,13 @@ import draftproof.drafting.backends.native as native
 import draftproof.drafting.backends.packed_linear as packed_linear
 from draftproof.drafting.backends.native import CannotBuildError, built, library
 from draftproof.drafting.backends.packed_linear import Before, Form, PackedLinear, best_layout, is_right
+from tests.drafting.backends.weight_forms import FORMS, rounded
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 _X86 = "avx2" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
 PROCESSORS = [(), ("-mno-avx512f",), ("-mno-avx512f", "-mno-avx2", "-mno-fma", "-mno-avx")] if _X86 else [()]
 
-
-FORMS: tuple[Form, ...] = ("floats", "halves", "bytes", "nibbles")
 
 compiled = cache(built)
 
@@ -56,19 +55,7 @@ def exact(
 
 def in_form(form: Form, outputs: int, width: int, generator: torch.Generator) -> torch.Tensor:
     """Numbers [outputs, width] that the form holds and no smaller one does."""
-    full = torch.randn(outputs, width, generator=generator)
-    if form == "floats":
-        return full
-    if form == "halves":
-        return full.bfloat16().float()
-    groups = full.view(outputs, -1, 32)
-    largest = groups.abs().amax(-1, keepdim=True)
-    if form == "bytes":  # as GGUF's Q8_0
-        scale = (largest / 127).half().float()
-        return ((groups / scale).round().clamp(-127, 127) * scale).view(outputs, width)
-    low = groups.amin(-1, keepdim=True)  # as GGUF's Q4_1
-    scale = ((groups.amax(-1, keepdim=True) - low) / 15).half().float()
-    return (((groups - low) / scale).round().clamp(0, 15) * scale + low.half().float()).view(outputs, width)
+    return rounded(torch.randn(outputs, width, generator=generator), form)
 
 
 @pytest.mark.parametrize("form", FORMS)
