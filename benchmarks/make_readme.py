@@ -73,6 +73,19 @@ def figures() -> Iterator[str]:
             f"The marked step is rejected in {percent(ours, 'marked_step_rejected')} of the erroneous ones (naive: "
             f"{percent(naive, 'marked_step_rejected')}): most errors there are not arithmetic. {IN_SAMPLE}"
         )
+    decoded = {
+        (line["peer"], line["category"]): line for line in results("decode") if line.get("measurement") == "category"
+    }
+    if decoded:
+        overall, copies = (decoded["draftproof suffix cost", name] for name in ("spec-bench", "copy"))
+        rival = decoded.get(("llama.cpp as quantised", "spec-bench"))
+        yield (
+            f"- **{overall['times_generate']:.1f} times as fast as transformers' `generate`** over Spec-Bench, "
+            f"{copies['times_generate']:.1f} times where text is copied, token for token the same text: "
+            f"{overall['tokens_per_second']:.0f} tokens a second of {overall['target']} on {overall['threads']} "
+            "processor cores"
+            + (f" (llama.cpp with the four-bit file: {rival['tokens_per_second']:.0f})." if rival else ".")
+        )
     for line in results("store"):
         if line["measure"] == "ingest":
             yield (
