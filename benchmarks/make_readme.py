@@ -84,7 +84,7 @@ def figures() -> Iterator[str]:
             f"{copies['times_generate']:.1f} times where text is copied, token for token the same text: "
             f"{overall['tokens_per_second']:.0f} tokens a second of {overall['target']} on {overall['threads']} "
             "processor cores"
-            + (f" (llama.cpp with the four-bit file: {rival['tokens_per_second']:.0f})." if rival else ".")
+            + (f", llama.cpp with the four-bit file {rival['tokens_per_second']:.0f}." if rival else ".")
         )
     for line in results("store"):
         if line["measure"] == "ingest":

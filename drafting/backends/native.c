@@ -17,8 +17,8 @@ enum { TILE = 14, COMPACT_TILE = 12 }; /* 28 and 24 of 32 registers hold sums */
 #else
 enum { TILE = 6, COMPACT_TILE = 6 }; /* 12 of 16, or 24 of 32 */
 #endif
-enum { MOST = 14, MANY_ROWS = 100 }; /* so many share the spreading of a panel */
-enum { LINE = 16, AHEAD = 20 };           /* a line of memory in words; words of an output to look ahead */
+enum { MOST = 14, MANY_ROWS = 100 }; /* rows of any tile; so many rows share the spreading of a panel */
+enum { LINE = 16, AHEAD = 20 };      /* a line of memory in words; words of an output to look ahead */
 
 enum before { AS_IS = 0, UNIT = 1, GATED = 2 };
 
