@@ -109,7 +109,9 @@ class WeightBuilder:
         )
 
     def _gain(self, norm: str) -> Tensor:
-        return self._vector(norm) * self._shape.hidden_size**0.5
+        """An RMS norm's factor of each column, beside the division by the length."""
+        root: float = self._shape.hidden_size**0.5
+        return self._vector(norm) * root
 
     def _head_norms(self, attention: str) -> Tensor:
         """The roots of the widths are in them."""
