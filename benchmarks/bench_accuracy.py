@@ -22,7 +22,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +34,7 @@ from draftproof.batch.run import verify_batch
 from draftproof.importers.reading import read_traces
 from draftproof.registry import create_verifier
 from draftproof.store.queries import VerdictFilter
+from draftproof.store.runs import git_commit
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome
@@ -164,8 +164,7 @@ def _computed(text: str) -> Fraction | None:
 
 
 def facts() -> dict[str, Any]:
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {"commit": commit.stdout.strip() or None, "python": platform.python_version()}
+    return {"commit": git_commit(ROOT), "python": platform.python_version()}
 
 
 if __name__ == "__main__":

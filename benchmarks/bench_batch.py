@@ -39,6 +39,7 @@ sys.path.append(str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH a s
 from bench_accuracy import DATA, naive_false
 
 from draftproof.importers.reading import read_traces
+from draftproof.store.runs import git_commit
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_INPUT = DATA / "gsm8k" / "example_model_solutions.jsonl.gz"
@@ -178,7 +179,6 @@ def parsed() -> argparse.Namespace:
 
 
 def machine_facts(options: argparse.Namespace) -> dict[str, Any]:
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "workers": options.workers,
         "repeats": options.repeats,
@@ -186,7 +186,7 @@ def machine_facts(options: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors",
         "load": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or None,
+        "commit": git_commit(ROOT),
     }
 
 

@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -36,6 +35,7 @@ from decode_prompts import CATEGORIES, DATA, BenchPrompt, prompts
 from draftproof.drafting.decoder import SpeculativeDecoder
 from draftproof.drafting.model import CachedModel, RowTokens, Wanted
 from draftproof.drafting.models.load import LoadedModel, find_source, load_model
+from draftproof.store.runs import git_commit
 
 Line = dict[str, Any]
 PLAIN = "transformers generate"
@@ -228,7 +228,6 @@ def note(line: Line) -> None:
 def machine(arguments: argparse.Namespace) -> Line:
     import transformers
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     model = next((li for li in Path("/proc/cpuinfo").read_text().splitlines() if li.startswith("model name")), "?")
     return {
         "benchmark": "decode",
@@ -237,7 +236,7 @@ def machine(arguments: argparse.Namespace) -> Line:
         "target": arguments.target,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "commit": commit.stdout.strip() or None,
+        "commit": git_commit(Path(__file__).resolve().parent.parent),
     }
 
 

@@ -5,7 +5,7 @@
 
 MODEL is a folder of a checkpoint of the Llama family, or the name of a fetched model. All backends compute in
 float32 over the same random ids, with a cache of so many tokens; all k rows of logits are computed. `lean` keeps
-weights in the smallest form that is exact, and most checkpoints have such; `lean, 32 bits` is the same with weights
+weights in the smallest form that is exact, which many checkpoints have; `lean, 32 bits` is the same with weights
 that a factor near 1 has given all of their bits, so that there is no smaller form.
 One JSON line a measurement:
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from dataclasses import asdict
@@ -36,6 +35,7 @@ from draftproof.drafting.training.heads import HeadsTraining, held_out_texts, tr
 from draftproof.drafting.training.prompts import BUILT_IN, encode_prompts, prompt_ids, read_prompts
 from draftproof.drafting.training.replay import replay
 from draftproof.drafting.training.self_text import SelfText, TextPlan
+from draftproof.store.runs import git_commit
 
 
 def main() -> None:
@@ -159,14 +159,13 @@ def pass_ms(model: CachedModel, repeats: int = 10) -> float:
 
 
 def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     model = next((li for li in Path("/proc/cpuinfo").read_text().splitlines() if li.startswith("model name")), "?")
     return {
         "benchmark": "heads",
         "machine": f"{model.partition(': ')[2]} x{os.cpu_count()}",
         "threads": arguments.threads,
         "torch": torch.__version__,
-        "commit": commit.stdout.strip() or None,
+        "commit": git_commit(Path(__file__).resolve().parent.parent),
         "target": arguments.target,
         "seed": arguments.seed,
         "epochs": arguments.epochs,

@@ -15,7 +15,6 @@ import os
 import platform
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from draftproof.provers.environment import LeanClaim, Limits, Status
 from draftproof.provers.leanfile import Theorem, check_file
 from draftproof.provers.statement import formalise
 from draftproof.provers.toolchain import Prelude, compiled_prelude
+from draftproof.store.runs import git_commit
 from draftproof.trace import Span
 
 _FILE = 200
@@ -190,12 +190,11 @@ def timed(work: Callable[[], Result]) -> tuple[Result, float]:
 
 
 def machine() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "benchmark": "lean",
         "machine": f"{_processor()} x{os.cpu_count()}",
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or None,
+        "commit": git_commit(Path(__file__).resolve().parent.parent),
     }
 
 

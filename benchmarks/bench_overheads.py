@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from draftproof.drafting.models.load import find_source
+from draftproof.store.runs import git_commit
 
 PROBLEM = "A baker sells 48 rolls in the morning and half as many in the afternoon. How many rolls does she sell?"
 TOKENS = 128
@@ -39,8 +40,11 @@ def main() -> None:
         _ONE[arguments.peak_of](folder, arguments.drafter)
         print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
         return
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    origin = {"target": arguments.target, "drafter": arguments.drafter, "commit": commit.stdout.strip() or None}
+    origin = {
+        "target": arguments.target,
+        "drafter": arguments.drafter,
+        "commit": git_commit(Path(__file__).resolve().parent.parent),
+    }
     for line in (memory(arguments), verdicts(folder, arguments)):
         print(
             json.dumps({"benchmark": "overheads", **origin, **line, "load": round(os.getloadavg()[0], 1)}), flush=True

@@ -4,10 +4,9 @@
 
 The draft model is the target with every 32 weights of a matrix rounded to so many levels, which is accepted often,
 unless `--drafter` names another drafter that draws from its own law. It costs as much as the target: what is measured
-is acceptance, not speed. Sampled at temperature 1. One JSON line for each
-rule: mean tokens a verification over all rounds, and its difference to rule `token` with a 95 % interval (bootstrap
-over prompts). Rounds part where the rules first decide differently, so that they are paired by prompt and seed, not
-round by round.
+is acceptance, not speed. Sampled at temperature 1. One JSON line for each rule: mean tokens a verification over all
+rounds, and its difference to rule `token` with a 95 % interval (bootstrap over prompts). Rounds part where the rules
+first decide differently, so that they are paired by prompt and seed, not round by round.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +29,7 @@ from transformers import AutoModelForCausalLM
 from draftproof.drafting.decoder import SpeculativeDecoder
 from draftproof.drafting.models.load import find_source, load_model
 from draftproof.drafting.sampling import Sampling
+from draftproof.store.runs import git_commit
 
 RULES = ("token", "block")
 CATEGORIES = ("chat", "math_reasoning", "qa")
@@ -61,8 +60,12 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, told: dict[str, Any]) -> None:
     loaded = load_model(arguments.target)
     texts = [[{"role": "user", "content": each.text}] for each in prompts(arguments.prompts, CATEGORIES)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    origin = {"benchmark": "rules", "commit": commit.stdout.strip() or None, **vars(arguments), **told}
+    origin = {
+        "benchmark": "rules",
+        "commit": git_commit(Path(__file__).resolve().parent.parent),
+        **vars(arguments),
+        **told,
+    }
     measured: dict[str, np.ndarray[Any, Any]] = {}
     for rule in RULES:
         decoder = SpeculativeDecoder(

@@ -34,6 +34,7 @@ from typing import Any
 from uuid import uuid4
 
 from draftproof.store.queries import VerdictFilter
+from draftproof.store.runs import git_commit
 from draftproof.store.verdict_store import VerdictStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,7 +83,7 @@ def main() -> None:
         "orphans": orphans,
         "seed": options.seed,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors",
-        "commit": commit(),
+        "commit": git_commit(ROOT),
     }
     print(json.dumps(line), flush=True)
     if tally.lost or tally.doubled or tally.different or tally.unsettled or orphans:
@@ -334,11 +335,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--postgres", nargs="?", const="", metavar="URL")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def commit() -> str | None:
-    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
 
 
 if __name__ == "__main__":

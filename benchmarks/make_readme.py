@@ -84,7 +84,9 @@ def figures() -> Iterator[str]:
             f"{copies['times_generate']:.1f} times where text is copied, token for token the same text: "
             f"{overall['tokens_per_second']:.0f} tokens a second of {overall['target']} on {overall['threads']} "
             "processor cores"
-            + (f", llama.cpp with the four-bit file {rival['tokens_per_second']:.0f}." if rival else ".")
+            + (f", llama.cpp with the four-bit file {rival['tokens_per_second']:.0f}" if rival else "")
+            + ". The checkpoint's weights come from that file and are read in as few bits, each number exactly as it "
+            "is in float32; a checkpoint that needs 32 bits gains less."
         )
     for line in results("store"):
         if line["measure"] == "ingest":
