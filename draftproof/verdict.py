@@ -137,6 +137,52 @@ class AcceptanceEvidence(BaseModel):
     """Absolute position of the first of them, the prompt included."""
 
 
+class StepEvidence(BaseModel):
+    """A piece of text that a model wrote while a pipeline ran: a step, an answer, or a draft that was not kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["step"] = "step"
+    text: str
+    role: str
+    """Which of the pipeline's models wrote it: draft, target, …"""
+    model: str
+    """Its identity, `name#digest`."""
+    cause: str
+    """Why it ended: stop, end, length, context."""
+    tokens: Annotated[int, Field(ge=0)]
+    kept: bool
+    """Whether it became part of the answer. What was discarded is told as well."""
+
+
+class RouteEvidence(BaseModel):
+    """Who writes a step, and what was compared to decide it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["route"] = "route"
+    policy: str
+    """Name of the rule: rsd, oracle, router, glimpse, utility, …"""
+    to: str
+    """The role that writes the step or whose draft is kept: draft or target."""
+    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    """On the policy's own scale: a reward, an advantage, nats, a digit; None where there is none to compare."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class VotesEvidence(BaseModel):
+    """Several answers to one question, and how often each was given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["votes"] = "votes"
+    votes: tuple[str, ...]
+    """As they were given, in order; an answer that could not be read is the empty text."""
+    winner: str | None
+    agreement: Probability
+    """Share of all votes that the winner got; unread ones count against it."""
+
+
 class ErrorEvidence(BaseModel):
     """How a verifier failed."""
 
@@ -149,7 +195,14 @@ class ErrorEvidence(BaseModel):
 
 
 Evidence = Annotated[
-    EquationEvidence | LeanEvidence | FeatureEvidence | AcceptanceEvidence | ErrorEvidence,
+    EquationEvidence
+    | LeanEvidence
+    | FeatureEvidence
+    | AcceptanceEvidence
+    | StepEvidence
+    | RouteEvidence
+    | VotesEvidence
+    | ErrorEvidence,
     Field(discriminator="kind"),
 ]
 
