@@ -32,6 +32,9 @@ LARGEST = 499
 class PlannedStep:
     text: str
     calculation: Calculation
+    left_from: int | None = None
+    """Which planned step's result the left number is; None for a number of the problem."""
+    right_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,19 @@ class _Story:
     owner: str
     thing: str
     amount: int
+    amount_from: int | None = None
+    """The step that came to this amount; None while it is the one the problem begins with."""
     sentences: list[str] = field(default_factory=list)
     steps: list[PlannedStep] = field(default_factory=list)
 
-    def step(self, left: int, sign: Sign, right: int, what: str) -> int:
-        calculation = Calculation(left, sign, right)
+    def changes(self, sign: Sign, number: int, what: str, number_from: int | None = None) -> None:
+        """A step from the amount to the next one."""
+        self.amount = self.step(Calculation(self.amount, sign, number), what, self.amount_from, number_from)
+        self.amount_from = len(self.steps) - 1
+
+    def step(self, calculation: Calculation, what: str, left_from: int | None, right_from: int | None) -> int:
         opening = self.random.choice(HARD_OPENINGS) if calculation.hard else EASY_OPENING
-        self.steps.append(PlannedStep(f"{opening} {what} {calculation}.", calculation))
+        self.steps.append(PlannedStep(f"{opening} {what} {calculation}.", calculation, left_from, right_from))
         return calculation.result
 
 
@@ -98,7 +107,7 @@ def _gets(story: _Story) -> bool:
     number = _number(story.random, most)
     verb = story.random.choice(("buys", "finds", "gets"))
     story.sentences.append(f"{story.owner} {verb} {number} more {story.thing}.")
-    story.amount = story.step(story.amount, "+", number, f"{story.owner} has")
+    story.changes("+", number, f"{story.owner} has")
     return True
 
 
@@ -108,7 +117,7 @@ def _loses(story: _Story) -> bool:
     number = _number(story.random, story.amount - 1)
     verb = story.random.choice(("gives away", "loses", "sells"))
     story.sentences.append(f"{story.owner} {verb} {number} {story.thing}.")
-    story.amount = story.step(story.amount, "-", number, f"{story.owner} keeps")
+    story.changes("-", number, f"{story.owner} keeps")
     return True
 
 
@@ -119,8 +128,8 @@ def _gets_holders(story: _Story) -> bool:
         return False
     holder = story.random.choice(HOLDERS)
     story.sentences.append(f"{story.owner} buys {count} {holder} of {each} {story.thing}.")
-    made = story.step(count, "*", each, f"the {holder} hold")
-    story.amount = story.step(story.amount, "+", made, f"{story.owner} has")
+    made = story.step(Calculation(count, "*", each), f"the {holder} hold", None, None)
+    story.changes("+", made, f"{story.owner} has", number_from=len(story.steps) - 1)
     return True
 
 
@@ -131,7 +140,7 @@ def _multiplies(story: _Story) -> bool:
     other = story.random.choice([name for name in NAMES if name != story.owner])
     story.sentences.append(f"{other} has {TIMES[factor]} as many {story.thing} as {story.owner}.")
     story.owner = other
-    story.amount = story.step(story.amount, "*", factor, f"{other} has")
+    story.changes("*", factor, f"{other} has")
     return True
 
 
@@ -141,7 +150,7 @@ def _shares(story: _Story) -> bool:
         return False
     count = story.random.choice(fitting)
     story.sentences.append(f"{story.owner} shares all {story.thing} among {count} friends and takes the part of one.")
-    story.amount = story.step(story.amount, "/", count, "a part is")
+    story.changes("/", count, "a part is")
     return True
 
 

@@ -32,4 +32,6 @@ def pocket_tokenizer() -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator((each.text + SEPARATOR + each.solution for each in made), trainer)
     core.add_tokens([SEPARATOR])
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END, pad_token=END, clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=END, pad_token=END, clean_up_tokenization_spaces=False
+    )

@@ -19,7 +19,17 @@ from draftproof.claims.place import Place, words_of
 from draftproof.claims.side import Side
 from draftproof.claims.special_uses import special_use
 from draftproof.claims.tree import Apply, Binary, Claim, Expression, Negate, Number, Operator, Relation
-from draftproof.claims.words import DENIES, ORDINAL_NOUNS, OTHER_ARITHMETIC, ROUNDS, SUPPOSES, WEIGHS, unit_size, words
+from draftproof.claims.words import (
+    DENIES,
+    ORDINAL_NOUNS,
+    OTHER_ARITHMETIC,
+    ROUNDS,
+    SUPPOSES,
+    TRUNCATES,
+    WEIGHS,
+    unit_size,
+    words,
+)
 
 _OTHER_MARKS = re.compile(r"\\pmod|\\bmod|\\mod|\\equiv|≡|\\oplus|\d_\{?\d")
 _CUT_NUMBER = re.compile(r"\b\d{1,3},\s\d{3}(?:\D|$)")
@@ -282,9 +292,19 @@ def _in_words(claim: Claim, place: Place) -> str | None:
         return "asked_not_asserted"
     if OTHER_ARITHMETIC & (place.setting.words - words_of(claim.text)) or place.setting.matches(_OTHER_MARKS):
         return "other_arithmetic"
-    if found & ROUNDS and ((_divides(claim.left) and isinstance(claim.right, Number)) or _close(claim)):
+    quotient = _divides(claim.left) and isinstance(claim.right, Number)
+    if found & ROUNDS and (quotient or _close(claim)):
+        return "rounded_in_words"
+    if found & TRUNCATES and (quotient or _close(claim)) and not _is_whole(claim.left):
         return "rounded_in_words"
     return None
+
+
+def _is_whole(expression: Expression) -> bool:
+    try:
+        return evaluate(expression).denominator == 1
+    except Undefined:
+        return False
 
 
 def _is_calculation(claim: Claim) -> bool:

@@ -94,8 +94,11 @@ WEIGHS = SUPPOSES | words("if try trying check checking test testing verify veri
 
 ROUNDS = words(
     "round rounded rounding rounds approximately approximate approx about nearly nearest roughly around"
-    " almost estimate estimated floor ceiling whole integer part truncated"
+    " almost estimate estimated"
 )
+
+TRUNCATES = words("floor ceiling whole integer part truncated")
+"""Only a quotient that is no whole number is changed by these."""
 
 OTHER_ARITHMETIC = words("mod modulo modulus base remainder remainders binary hexadecimal octal congruent")
 """Arithmetic in which `=` between decimal numerals means something else."""

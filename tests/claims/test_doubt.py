@@ -41,6 +41,7 @@ from draftproof.claims.extract import extract_claims
         pytest.param("Is 2 + 8 = 4?", "asked_not_asserted", id="asked"),
         pytest.param("Working modulo 7, 5 + 3 = 1", "other_arithmetic", id="modulo"),
         pytest.param("Rounding down, 7 / 2 = 3", "rounded_in_words", id="rounding-in-words"),
+        pytest.param("The integer part is 7 / 2 = 3", "rounded_in_words", id="truncating-in-words"),
         pytest.param("5 + 3 = 7 (since 2 boxes broke)", "bracket_after", id="bracket-after"),
     ],
 )
@@ -83,6 +84,7 @@ def test_a_true_equation_is_never_doubted(text: str) -> None:
         pytest.param("For c = 12: 12^3 + 3 = 1732", id="a-calculation-in-a-case"),
         pytest.param("To check, 256 + 128 = 383", id="a-calculation-in-a-check"),
         pytest.param("7 / 2 = 3", id="integer-division"),
+        pytest.param("A part is 21 / 3 = 8", id="nothing-to-truncate"),
         pytest.param("<<10/4=3>>3 is not the end", id="annotations-assert"),
         pytest.param("5 + 3 = 7 eggs left", id="plain"),
         pytest.param(r"\sqrt{24 \cdot 14 \cdot 7 \cdot 3} = \sqrt{6336}", id="roots-apart"),
