@@ -108,6 +108,10 @@ class StepOutput(TypedDict):
     attempt: int
     pipeline: str
     """`name@version#digest` of the graph's configuration, the attempt included."""
+    judge: str
+    """Identity of the verifier whose scores the steps carry; empty where there is none."""
+    proposition: str
+    """What those scores are the probability of."""
     opening: str
     """Digest of the trace that stands for this problem before anything is written: what verdicts are stored under."""
     steps: list[WrittenStep]
