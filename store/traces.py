@@ -31,6 +31,25 @@ _CANDIDATES_SHOWN = 5
 
 def insert_traces(connection: Connection, run: int, given: Sequence[Trace]) -> int:
     """Stores what is new of `given` and appends it to the run's input; returns how many traces were new."""
+    fresh, sighted = store_traces(connection, given)
+    ids: dict[str, int] = {}
+    for start in range(0, len(sighted), CHUNK):
+        wanted = [digest for digest, _ in sighted[start : start + CHUNK]]
+        found = connection.execute(select(sightings.c.digest, sightings.c.id).where(sightings.c.digest.in_(wanted)))
+        ids.update((row.digest, row.id) for row in found)
+    last = connection.execute(select(func.max(run_traces.c.ordinal)).where(run_traces.c.run == run)).scalar()
+    first = 0 if last is None else last + 1
+    insert_new(
+        connection,
+        run_traces,
+        columns_of(run_traces),
+        [(run, ids[digest], first + i, trace) for i, (digest, trace) in enumerate(sighted)],
+    )
+    return fresh
+
+
+def store_traces(connection: Connection, given: Sequence[Trace]) -> tuple[int, list[tuple[str, str]]]:
+    """Stores what is new of `given`; returns how many traces were new, and the digests of each sighting and trace."""
     now = utc_now()
     described = [_sighting(trace, now) for trace in given]
     fresh = insert_new(
@@ -40,20 +59,7 @@ def insert_traces(connection: Connection, run: int, given: Sequence[Trace]) -> i
         [(t.digest, len(t.steps), json_text(t, include=_CONTENT), now) for t in given],
     )
     insert_new(connection, sightings, _SIGHTING_COLUMNS, described)
-    ids: dict[str, int] = {}
-    for start in range(0, len(described), CHUNK):
-        wanted = [row[0] for row in described[start : start + CHUNK]]
-        found = connection.execute(select(sightings.c.digest, sightings.c.id).where(sightings.c.digest.in_(wanted)))
-        ids.update((row.digest, row.id) for row in found)
-    last = connection.execute(select(func.max(run_traces.c.ordinal)).where(run_traces.c.run == run)).scalar()
-    first = 0 if last is None else last + 1
-    insert_new(
-        connection,
-        run_traces,
-        columns_of(run_traces),
-        [(run, ids[row[0]], first + i, row[1]) for i, row in enumerate(described)],
-    )
-    return fresh
+    return fresh, [(row[0], row[1]) for row in described]
 
 
 def _sighting(trace: Trace, now: str) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ from draftproof.store.revisions import as_retries, insert_override
 from draftproof.store.runs import close_run, conservation_of, find_run, insert_run, list_runs, run_number
 from draftproof.store.schema import installed_version, require_compatible
 from draftproof.store.tables import verdicts as verdict_table
-from draftproof.store.traces import get_trace, insert_traces, stream_run_traces
+from draftproof.store.traces import get_trace, insert_traces, store_traces, stream_run_traces
 from draftproof.store.verdict_rows import COLUMNS, rows_of
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Verdict
@@ -148,6 +148,10 @@ class VerdictStore:
         """Appends `traces` to the run's input and stores the new ones; returns how many were new."""
         number = self._number(run_id)
         return self._database.write(lambda c: insert_traces(c, number, traces))
+
+    def keep_traces(self, traces: Sequence[Trace]) -> int:
+        """Stores traces that came out of a run, and are no input of it; returns how many were new."""
+        return self._database.write(lambda c: store_traces(c, traces)[0])
 
     def add(
         self,

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
-from draftproof.trace import Trace
+T = TypeVar("T")
 
 
 class Terminated(BaseException):
@@ -33,19 +34,19 @@ class Stopping:
         if self._arrived is not None:
             raise KeyboardInterrupt if self._arrived == signal.SIGINT else Terminated
 
-    def reading(self, traces: Iterable[Trace]) -> Iterator[Trace]:
-        """`traces`, whose source may be waited for: meanwhile a signal is not."""
-        iterator = iter(traces)
+    def reading(self, items: Iterable[T]) -> Iterator[T]:
+        """`items`, whose source may be waited for: meanwhile a signal is not."""
+        iterator = iter(items)
         while True:
             self._at_once = True
             try:
                 self.check()
-                trace = next(iterator, None)
+                item = next(iterator, None)
             finally:
                 self._at_once = False
-            if trace is None:
+            if item is None:
                 return
-            yield trace
+            yield item
 
     @contextmanager
     def heeded(self) -> Iterator[None]:

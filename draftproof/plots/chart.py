@@ -114,7 +114,8 @@ class _Drawing:
         yield f'<g class="series" data-name="{escape(series.name)}">'
         if series.level:
             at = self._place(series.points[0].x, series.points[0].y)[1]
-            yield f'<path d="M{LEFT} {at:.1f}H{LEFT + _ACROSS}" stroke="{colour}" stroke-dasharray="5 4" opacity="0.6"/>'
+            level = f"M{LEFT} {at:.1f}H{LEFT + _ACROSS}"
+            yield f'<path d="{level}" stroke="{colour}" stroke-dasharray="5 4" opacity="0.6"/>'
         if len(placed) > 1:
             path = "L".join(f"{x:.1f} {y:.1f}" for (x, y), _ in placed)
             yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6" opacity="0.75"/>'

@@ -50,6 +50,18 @@ def test_importing_again_adds_nothing(store: VerdictStore) -> None:
     assert len(store.get_trace(traces[0].id).sightings) == 1
 
 
+def test_traces_that_came_out_of_a_run_are_no_input_of_it(store: VerdictStore) -> None:
+    """Else the law would ask for verdicts of the run's verifiers about its own products."""
+    given, made = made_traces(2)
+    run = store.begin_run("test", verifiers=[WHOLE])
+    store.add_traces(run.id, [given])
+    assert (store.keep_traces([made]), store.keep_traces([made])) == (1, 0)
+    assert store.get_trace(made.id).trace == made
+    assert list(store.run_traces(run.id)) == [given]
+    (total,) = store.conservation(run.id)
+    assert total.subjects == 1
+
+
 def test_batches_keep_the_order_of_the_input(store: VerdictStore) -> None:
     traces = made_traces(30)
     run = store.begin_run("test")
