@@ -49,6 +49,11 @@ _BUILT_IN = (
         "draftproof.verifiers.lean_step:LeanVerifier",
         "Prove or refute the same claims with the Lean 4 kernel (guarantee: proof).",
     ),
+    Listing(
+        "pocket-step",
+        "draftproof.verifiers.pocket_step:PocketStepVerifier",
+        "Check steps of pocket problems against the problem's own plan (guarantee: exact).",
+    ),
 )
 
 

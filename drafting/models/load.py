@@ -27,6 +27,7 @@ from draftproof.drafting.models.gguf_tokenizer import gguf_tokenizer
 from draftproof.drafting.models.memory import available_bytes
 from draftproof.drafting.models.quiet import no_progress_bars
 from draftproof.drafting.models.tokenizer import load_tokenizer
+from draftproof.drafting.pocket.shipped import SHIPPED, shipped_folder
 from draftproof.errors import DraftproofError, ModelError, OutOfMemoryError, UsageError
 
 Backend = Literal["auto", "lean", "transformers"]
@@ -55,7 +56,7 @@ def load_model(
     """Load a causal language model.
 
     Args:
-        source: name of a fetched model (`smollm2-135m`), folder of a checkpoint, .gguf file, hub id (`owner/name`,
+        source: name of a shipped model (`pocket-target`) or a fetched one (`smollm2-135m`), folder of a checkpoint, .gguf file, hub id (`owner/name`,
             or `owner/name@revision`), or a transformers model that is used as it is.
         tokenizer: instead of the source's own; needed with a model object.
         backend: `lean` is our own forward pass, for the Llama family in float32 on the CPU; `transformers` runs
@@ -88,6 +89,8 @@ def load_model(
 def find_source(source: str | Path, models_folder: Path | None = None) -> Path:
     """The folder or .gguf file that `source` names; a hub id is downloaded. Raises ModelError or UsageError."""
     models_folder = models_folder or standard_models_folder()
+    if str(source) in SHIPPED:
+        return shipped_folder(str(source))
     if str(source) in CATALOGUE:
         folder = fetched_folder(CATALOGUE[str(source)], models_folder)
         if folder is None:
@@ -108,7 +111,7 @@ def find_source(source: str | Path, models_folder: Path | None = None) -> Path:
         return _downloaded(source)
     raise UsageError(
         f"There is no model at {path}.",
-        remedy=f"Name a folder, a .gguf file, a hub id (owner/name), or one of: {', '.join(CATALOGUE)}.",
+        remedy=f"Name a folder, a .gguf file, a hub id (owner/name), or one of: {', '.join([*SHIPPED, *CATALOGUE])}.",
     )
 
 

@@ -30,8 +30,16 @@ class PocketSize:
     learning_rate: float = 2e-3
 
 
-TARGET = PocketSize(hidden=192, layers=4, steps=6000)
-DRAFT = PocketSize(hidden=96, layers=2, steps=4000)
+FULL = {
+    "draft": PocketSize(hidden=96, layers=2, steps=3000, learning_rate=3e-3),
+    "target": PocketSize(hidden=192, layers=4, steps=6000),
+}
+"""The pair that is shipped."""
+FAST = {
+    "draft": PocketSize(hidden=64, layers=2, steps=250, learning_rate=3e-3),
+    "target": PocketSize(hidden=96, layers=2, steps=400, learning_rate=3e-3),
+}
+"""Enough to see that all of it works."""
 
 
 def train_pocket(

@@ -26,17 +26,27 @@ _STAGES = {
 _PLAIN_SECONDS = 10.0
 
 
-@app.command("list", help="The models that can be fetched by name, and whether they are here.")
+@app.command("list", help="The models that have names: those that come along, and those to fetch.")
 def list_(json_output: Json = False) -> None:
     from draftproof.drafting.models.catalogue import CATALOGUE, fetched_folder
+    from draftproof.drafting.pocket.shipped import SHIPPED, shipped_folder
 
+    for name, summary in SHIPPED.items():
+        place = shipped_folder(name)
+        held = sum(file.stat().st_size for file in place.iterdir())
+        if json_output:
+            told = {"name": name, "summary": summary, "licence": "Apache-2.0", "fetched": True}
+            print(json.dumps(told | {"download_bytes": 0, "bytes": held, "folder": str(place)}))
+        else:
+            print(f"{name:16} {summary} (Apache-2.0)")
+            print(f"{'':16} comes along: {held / 2**20:.1f} MiB in {place}")
     for entry in CATALOGUE.values():
         folder = fetched_folder(entry, _models_folder())
         size = None if folder is None else sum(file.stat().st_size for file in folder.iterdir())
         if json_output:
             facts = {"name": entry.name, "summary": entry.summary, "licence": entry.licence, "fetched": bool(folder)}
-            place = None if folder is None else str(folder)
-            print(json.dumps(facts | {"download_bytes": entry.download_bytes, "bytes": size, "folder": place}))
+            where = None if folder is None else str(folder)
+            print(json.dumps(facts | {"download_bytes": entry.download_bytes, "bytes": size, "folder": where}))
             continue
         print(f"{entry.name:16} {entry.summary} ({entry.licence})")
         if size is None:

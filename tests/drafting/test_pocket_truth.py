@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from draftproof.drafting.pocket.arithmetic import Calculation, carries
 from draftproof.drafting.pocket.problems import LARGEST, PlannedStep, PocketProblem, problem
+from draftproof.drafting.pocket.reading import read_problem
 from draftproof.drafting.pocket.truth import Fault, answers, fault_of, read_answer, read_calculation, step_labels
 from draftproof.subject import Granularity, Subject, SubjectKey
 from draftproof.trace import StepLabel
 from draftproof.verdict import Outcome
 from draftproof.verifiers.arithmetic import ArithmeticVerifier
 from draftproof.verifiers.lean_step import LeanVerifier
+from draftproof.verifiers.pocket_step import PocketStepVerifier
 
 STORY = PocketProblem(
     "Ben has 47 eggs. Ben gets 38 more eggs. Ben sells 5 eggs. Ben buys 3 bags of 4 eggs. "
@@ -118,3 +120,61 @@ def test_the_exact_verifiers_agree_with_the_plan() -> None:
     wanted = [Outcome.ACCEPT if right else Outcome.REJECT for right in truth]
     assert [verdict.outcome for verdict in ArithmeticVerifier().check(subjects)] == wanted
     assert [verdict.outcome for verdict in LeanVerifier().check(subjects)] == wanted
+
+
+@given(st.integers(0, 10**6))
+def test_a_problem_is_read_back_from_its_text(seed: int) -> None:
+    made = problem(random.Random(seed))
+    read = read_problem(made.text)
+    assert read is not None
+    assert read.answer == made.answer
+    facts = [(step.calculation, step.left_from, step.right_from) for step in made.steps]
+    assert [(step.calculation, step.left_from, step.right_from) for step in read.steps] == facts
+    assert [step.text.split()[1:] for step in read.steps] == [step.text.split()[1:] for step in made.steps]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "What is 2 + 2?",
+        "Ben has 4 eggs. Ben sells 5 eggs. How many eggs does Ben have now?",
+        "Ben has 4 eggs. Ada sells 3 eggs. How many eggs does Ben have now?",
+        "Ben has 4 eggs. Ben sells 3 pens. How many eggs does Ben have now?",
+        "Ben has 5 eggs. Ben shares all eggs among 2 friends and takes the part of one. "
+        "How many eggs does Ben have now?",
+        "Ben has 5 eggs. Ben finds 2 more eggs. How many eggs does Ada have now?",
+        "Ben has 5 eggs. How many eggs does Ben have now?",
+    ],
+)
+def test_what_is_no_pocket_problem_is_not_read(text: str) -> None:
+    assert read_problem(text) is None
+
+
+@given(st.text(max_size=200))
+def test_no_problem_breaks_the_reading(text: str) -> None:
+    read_problem(text)
+
+
+def test_the_verifier_says_what_the_plan_says() -> None:
+    def subject(position: int, problem_text: str, text: str) -> Subject:
+        key = SubjectKey(trace_digest="0" * 64, granularity=Granularity.STEP, position=position)
+        return Subject(
+            key=key, problem=problem_text, text=text, context=tuple(f"{each}\n\n" for each in RIGHT[:position])
+        )
+
+    asked = [
+        subject(0, STORY.text, RIGHT[0] + "\n\n"),
+        subject(0, STORY.text, "Now Ben has 47+38=75.\n\n"),
+        subject(4, STORY.text, "The answer is 92."),
+        subject(1, STORY.text, RIGHT[2]),
+        subject(0, "What is 47+38?", RIGHT[0]),
+    ]
+    verdicts = PocketStepVerifier().check(asked)
+    assert [(v.outcome, v.reason) for v in verdicts] == [
+        (Outcome.ACCEPT, "as_planned"),
+        (Outcome.REJECT, "lost_carry"),
+        (Outcome.ACCEPT, "as_planned"),
+        (Outcome.REJECT, "skipped_step"),
+        (Outcome.ABSTAIN, "no_pocket_problem"),
+    ]
