@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from draftproof.drafting.keyed_rng import KeyedRng
 from draftproof.drafting.rounds import RowRound
-from draftproof.drafting.sampling import Sampling
+from draftproof.drafting.sampling import GREEDY, Sampling
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a row begins."""
+
+    prompt: Sequence[int]
+    sampling: Sampling = GREEDY
+    max_new_tokens: int | None = None
+    """None: the context is the only limit."""
+    stop_ids: frozenset[int] | None = None
+    """None: the model's end-of-sequence ids."""
+    logprobs: int | None = None
+    basis: bool = False
+    """Outcomes carry the logits that their tokens were decided from."""
+    hidden_layers: tuple[int, ...] = ()
+    """With `basis`, the hidden states of these layers as well: 0 is the embedding, l the output of layer l, -1 that of
+    the last one before the final norm."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text that a row is to hold, and from where on its hidden states are wanted."""
+
+    tokens: Sequence[int]
+    begin: int
+    """The first token whose prediction is wanted: 1 … len(tokens) - 1."""
+    layers: tuple[int, ...]
+    """Numbered as those of `Opening`."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What n tokens were decided from."""
+
+    logits: Tensor
+    """[n, V], raw."""
+    hidden: Mapping[int, Tensor] = field(default_factory=dict)
+    """Layer, as it was asked for -> [n, H]."""
 
 
 @dataclass
@@ -29,6 +69,11 @@ class RowState:
     rounds: int = 0
     done: bool = False
     """A stop token was emitted or the limit reached."""
+    basis: bool = False
+    hidden_layers: tuple[int, ...] = ()
+    after_prompt: Basis | None = None
+    """What the token behind the prompt was decided from, [1, V], where `basis` is asked for: with it, the row can begin
+    anew behind the same prompt without a pass."""
 
     @property
     def output(self) -> list[int]:
@@ -55,6 +100,35 @@ class RowOutcome:
     record: RowRound | None
     """None at prefill."""
     logprobs: tuple[TokenLogprob, ...] = ()
+    basis: Basis | None = None
+    """Where the row was opened with `basis`."""
+    cached: int = 0
+    """At prefill, tokens of the prompt that were not read again."""
+
+
+@dataclass(frozen=True)
+class ReadOutcome:
+    """How a row's given text was predicted."""
+
+    row: int
+    hidden: Mapping[int, Tensor]
+    """Layer, as it was asked for -> [n, H]: the states from which the tokens from `Reading.begin` on are predicted."""
+    cached: int
+    """Tokens that were not read again."""
+
+
+def common_length(text: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two lists of ids have in common from the beginning."""
+    low, high = 0, min(len(text), len(other))
+    if text[:high] == other[:high]:
+        return high
+    while high - low > 1:  # the first `low` are alike, the first `high` are not
+        middle = (low + high) // 2
+        if text[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def logprobs_of(logits: Tensor, tokens: tuple[int, ...], top: int | None) -> tuple[TokenLogprob, ...]:

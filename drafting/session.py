@@ -10,7 +10,7 @@ Between rounds a row's cache holds every committed token but the last, the pendi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +26,16 @@ from draftproof.drafting.pass_costs import PassCosts, measure_pass_costs
 from draftproof.drafting.passes import prefill_pass, verify_pass
 from draftproof.drafting.penalties import penalised
 from draftproof.drafting.policy import Policy
-from draftproof.drafting.rows import RowOutcome, RowState, logprobs_of
+from draftproof.drafting.rows import (
+    Basis,
+    Opening,
+    Reading,
+    ReadOutcome,
+    RowOutcome,
+    RowState,
+    common_length,
+    logprobs_of,
+)
 from draftproof.drafting.rule import Decision, Rule, Verification
 from draftproof.drafting.sampling import GREEDY, Sampling
 from draftproof.drafting.settlement import settle
@@ -79,30 +88,82 @@ class Session:
         `stop_ids` None means the model's end-of-sequence ids. Raises UsageError for an empty prompt or an id out of
         range, ContextLengthError for a prompt that leaves no room for a token. Then none of the rows is opened.
         """
-        states: dict[int, RowState] = {}
-        for row, prompt in prompts.items():
+        taken = next((row for row in prompts if row in self.rows), None)
+        if taken is not None:
+            raise UsageError(f"Row {taken} is open already.")
+        return self.begin(
+            {row: Opening(prompt, sampling, max_new_tokens, stop_ids, logprobs) for row, prompt in prompts.items()}
+        )
+
+    def begin(self, openings: Mapping[int, Opening]) -> list[RowOutcome]:
+        """The same, each row in its own way, and open ones anew: what such a row's cache holds of its prompt is not
+        read again, and all else that it held is forgotten.
+
+        Raises as `open` does, before anything is changed; after other errors none of the rows is open.
+        """
+        states = {row: self._opened(opening) for row, opening in openings.items()}
+        return self._prefill(states) if self._claimed(states) else []
+
+    def read(self, readings: Mapping[int, Reading]) -> list[ReadOutcome]:
+        """Make rows hold given texts, open ones anew as in `begin`, and tell what these would have been predicted
+        from; `target.head` makes logits of the last layer's states. The rows are done: they can `begin` anew.
+
+        Raises as `begin` does.
+        """
+        states = {}
+        for row, reading in readings.items():
+            check_prompt(reading.tokens[:-1], self.target.info)
+            check_prompt(reading.tokens[-1:], self.target.info)
+            if not 0 < reading.begin < len(reading.tokens):
+                raise UsageError(
+                    f"Row {row} is to be read from token {reading.begin} on, of {len(reading.tokens)}; expected 1 … "
+                    f"{len(reading.tokens) - 1}."
+                )
+            for layer in reading.layers:
+                self._tap(layer)
+            size = len(reading.tokens)
+            states[row] = RowState(GREEDY, KeyedRng(0), list(reading.tokens), size, frozenset(), size, done=True)
+        return self._reread(states, readings) if self._claimed(states) else []
+
+    def _opened(self, opening: Opening) -> RowState:
+        info, prompt, sampling = self.target.info, opening.prompt, opening.sampling
+        check_prompt(prompt, info)
+        if opening.logprobs is not None and not 0 <= opening.logprobs <= info.vocab_size:
+            raise UsageError(f"logprobs is {opening.logprobs}; expected 0 … {info.vocab_size} alternatives.")
+        for layer in opening.hidden_layers:
+            self._tap(layer)
+        if opening.hidden_layers and self.drafter is not None and "layers" in self.drafter.spec.needs:
+            raise UsageError(
+                f"Hidden states are asked for, and the drafter {self.drafter.spec.name!r} makes passes skip layers.",
+                remedy="Use another drafter, or none.",
+            )
+        room = info.context_length - len(prompt)
+        limit = len(prompt) + (room if opening.max_new_tokens is None else min(room, opening.max_new_tokens))
+        stops = info.eos_ids if opening.stop_ids is None else opening.stop_ids
+        return RowState(
+            *(sampling, KeyedRng(sampling.seed), list(prompt), len(prompt), stops, limit, opening.logprobs),
+            basis=opening.basis,
+            hidden_layers=opening.hidden_layers,
+        )
+
+    def _claimed(self, states: Mapping[int, RowState]) -> bool:
+        """Room in the target for each row that has none; whether there are rows at all."""
+        for row in states:
             if row in self.rows:
-                raise UsageError(f"Row {row} is open already.")
-            check_prompt(prompt, self.target.info)
-            if logprobs is not None and not 0 <= logprobs <= self.target.info.vocab_size:
-                raise UsageError(f"logprobs is {logprobs}; expected 0 … {self.target.info.vocab_size} alternatives.")
-            room = self.target.info.context_length - len(prompt)
-            limit = len(prompt) + (room if max_new_tokens is None else min(room, max_new_tokens))
-            stops = self.target.info.eos_ids if stop_ids is None else stop_ids
-            states[row] = RowState(sampling, KeyedRng(sampling.seed), list(prompt), len(prompt), stops, limit, logprobs)
-        if not states:
-            return []
+                self._usable(row)
         added: list[int] = []
         try:
             for row in states:
-                self.target.add_row(row)
-                added.append(row)
-            return self._prefill(states)
-        except BaseException as error:
-            self._abandon(added, error)
+                if row not in self.rows:
+                    self.target.add_row(row)
+                    added.append(row)
+        except BaseException:
+            for row in added:
+                self.target.drop_row(row)
             raise
+        return bool(states)
 
-    def _abandon(self, rows: Sequence[int], error: BaseException) -> None:
+    def _abandon(self, rows: Iterable[int], error: BaseException) -> None:
         """Forget rows that `error` kept from being opened whole.
 
         The drafter may know some of them or none, and may be what failed: what it raises now is noted in `error`, the
@@ -205,24 +266,110 @@ class Session:
     # Passes
 
     def _prefill(self, states: Mapping[int, RowState]) -> list[RowOutcome]:
+        try:
+            return self._prefilled(states)
+        except BaseException as error:
+            self._abandon(states, error)
+            raise
+
+    def _prefilled(self, states: Mapping[int, RowState]) -> list[RowOutcome]:
         rows = tuple(states)
-        logits, hidden = prefill_pass(self.target, {row: state.tokens for row, state in states.items()}, self._tapped)
+        kept = {row: self._keep(row, state) for row, state in states.items()}
+        fed = {row: state.tokens[kept[row] :] for row, state in states.items() if kept[row] < len(state.tokens)}
+        logits, hidden = (
+            prefill_pass(self.target, fed, self._taps_for(states.values())) if fed else (torch.empty(0), {})
+        )
+        bases = {row: state.after_prompt for row, state in states.items() if state.after_prompt is not None}
+        for index, row in enumerate(fed):
+            ends = {layer: hidden[row][self._tap(layer)][-1:] for layer in states[row].hidden_layers}
+            bases[row] = Basis(logits[index : index + 1], ends)
+        if len(fed) < len(rows):
+            logits = torch.cat([bases[row].logits for row in rows])
         decisions = self._decide(states, rows, logits, tuple(range(len(rows) + 1)), empty_draft(len(rows)))
         outcomes = []
-        for index, (row, decision) in enumerate(zip(rows, decisions, strict=True)):
-            state = states[row]
+        for row, decision in zip(rows, decisions, strict=True):
+            state, basis = states[row], bases[row]
+            state.after_prompt = _copied(basis) if state.basis else None
             state.tokens.append(decision.token)
             state.done = decision.token in state.stop_ids or len(state.tokens) >= state.limit
-            self.rows[row] = state
-            if self.drafter is not None:
-                states_of = {layer: hidden[row][tap] for layer, tap in self._taps.items()}
-                given = logits[index : index + 1] if "logits" in self.drafter.spec.needs else None
-                self.drafter.start(
-                    Commit(row, tuple(state.tokens), (), len(state.tokens), states_of, given, reason="prefill")
-                )
-            reported = logprobs_of(logits[index : index + 1], (decision.token,), state.logprobs)
-            outcomes.append(RowOutcome(row, (decision.token,), state.done, None, reported))
+            self._take_up(row, state, kept[row], hidden.get(row, {}), basis.logits)
+            reported = logprobs_of(basis.logits, (decision.token,), state.logprobs)
+            shown = basis if state.basis else None
+            outcomes.append(RowOutcome(row, (decision.token,), state.done, None, reported, shown, kept[row]))
         return outcomes
+
+    def _reread(self, states: Mapping[int, RowState], readings: Mapping[int, Reading]) -> list[ReadOutcome]:
+        try:
+            kept = {row: self._keep(row, state, readings[row].begin - 1) for row, state in states.items()}
+            fed = {row: state.tokens[kept[row] : -1] for row, state in states.items()}
+            wanted = {row: {layer: self._tap(layer) for layer in readings[row].layers} for row in states}
+            taps = dict.fromkeys((*self._tapped, *(tap for layers in wanted.values() for tap in layers.values())))
+            if self.drafter is not None and "logits" in self.drafter.spec.needs:
+                taps[self.target.info.n_layers] = None
+            _, hidden = prefill_pass(self.target, fed, tuple(taps), logits=False)
+            for row, state in states.items():
+                last = hidden[row].get(self.target.info.n_layers)
+                logits = None if last is None else self.target.head(last[-1:])
+                self._take_up(row, state, kept[row], hidden[row], logits)
+        except BaseException as error:
+            self._abandon(states, error)
+            raise
+        outcomes = []
+        for row, layers in wanted.items():
+            first = readings[row].begin - 1 - kept[row]
+            found = {layer: hidden[row][tap][first:] for layer, tap in layers.items()}
+            outcomes.append(ReadOutcome(row, found, kept[row]))
+        return outcomes
+
+    def _keep(self, row: int, state: RowState, most: int | None = None) -> int:
+        """Cut an open row's cache to what it holds of a new text, `most` tokens at most; how many tokens that is.
+
+        They are all where the row began behind this very text before, and what it began with is known."""
+        old = self.rows.get(row)
+        if old is None:
+            return 0
+        size, common = len(state.tokens), common_length(old.tokens, state.tokens)
+        known = old.after_prompt
+        behind = most is None and common == size == old.prompt_length
+        if behind and known is not None and set(state.hidden_layers) <= set(known.hidden):
+            state.after_prompt = known
+            self.target.truncate(row, size)
+            return size
+        kept = min(common, size - 1 if most is None else most, self.target.length(row))
+        self.target.truncate(row, kept)
+        return kept
+
+    def _take_up(
+        self, row: int, state: RowState, kept: int, hidden: Mapping[int, Tensor], logits: Tensor | None
+    ) -> None:
+        """Make `state` that of the row, and tell the drafter: the states [n, H] of the layers that it asks for, and the
+        last logits, are of the tokens behind the first `kept`."""
+        old = self.rows.get(row)
+        self.rows[row] = state
+        if self.drafter is None:
+            return
+        tokens = tuple(state.tokens)
+        if old is not None and kept:
+            common = common_length(old.tokens, state.tokens)
+            self.drafter.rewind(row, common)
+            if common < len(tokens):
+                self.drafter.commit([Commit(row, tokens[common:], (), len(tokens), reason="forced")])
+            return
+        if old is not None:
+            self.drafter.stop([row])
+        states = {layer: hidden[tap] for layer, tap in self._taps.items()}
+        given = logits if "logits" in self.drafter.spec.needs else None
+        self.drafter.start(Commit(row, tokens, (), len(tokens), states, given, reason="prefill"))
+
+    def _tap(self, layer: int) -> int:
+        layers = self.target.info.n_layers
+        if not -1 <= layer <= layers:
+            raise UsageError(f"There is no layer {layer}; the model has layers 0 (the embedding) … {layers}, and -1.")
+        return layers if layer == -1 else layer
+
+    def _taps_for(self, states: Iterable[RowState]) -> tuple[int, ...]:
+        wanted = {self._tap(layer) for state in states for layer in state.hidden_layers}
+        return tuple(dict.fromkeys((*self._tapped, *sorted(wanted)))) if wanted else self._tapped
 
     def round(self, rows: Sequence[int]) -> list[RowOutcome]:
         """One pass of the target over the pending tokens of `rows` and whatever is drafted after them."""
@@ -288,7 +435,8 @@ class Session:
         return self.policy.cut(rows, draft) if draft.law == "match" and draft.resume is None else draft
 
     def _verify_pass(self, rows: tuple[int, ...], draft: Draft) -> Pass:
-        return verify_pass(self.target, {row: self.rows[row].tokens[-1] for row in rows}, draft, self._tapped)
+        taps = self._taps_for(self.rows[row] for row in rows)
+        return verify_pass(self.target, {row: self.rows[row].tokens[-1] for row in rows}, draft, taps)
 
     def _decide(
         self,
@@ -335,7 +483,23 @@ class Session:
             }
         reported = () if logits is None else logprobs_of(logits, settled.tokens, state.logprobs)
         event = Commit(row, settled.tokens, settled.path, len(state.tokens), hidden, logits)
-        return RowOutcome(row, settled.tokens, settled.done, settled.record, reported), event
+        basis = self._basis(state, index, slots, result) if state.basis else None
+        return RowOutcome(row, settled.tokens, settled.done, settled.record, reported, basis), event
+
+    def _basis(self, state: RowState, index: int, slots: list[int], result: Pass) -> Basis:
+        assert result.logits is not None
+        chain = slots[-1] == len(slots) - 1  # then a slice will do
+        where = slice(0, len(slots)) if chain else torch.tensor(slots)
+        logits = result.logits[result.logit_bounds[index] : result.logit_bounds[index + 1]][where]
+        first, last = result.bounds[index], result.bounds[index + 1]
+        return Basis(
+            logits, {layer: result.hidden[self._tap(layer)][first:last][where] for layer in state.hidden_layers}
+        )
 
     def _wants_logits(self, state: RowState) -> bool:
         return state.logprobs is not None or (self.drafter is not None and "logits" in self.drafter.spec.needs)
+
+
+def _copied(basis: Basis) -> Basis:
+    """On its own, so that it does not keep the whole pass."""
+    return Basis(basis.logits.clone(), {layer: states.clone() for layer, states in basis.hidden.items()})

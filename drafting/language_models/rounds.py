@@ -1,0 +1,193 @@
+"""Questions of many threads, served together in rounds of one session.
+
+There is no thread of its own. Who waits for an answer and finds nobody at it leads: begins the rows of all that have
+asked, runs rounds over all rows, and when its own answers are there hands over to another that waits. A question that
+comes while others are served joins in the next round.
+
+What fails, fails alone. An error that comes up while several are served says nothing about whose it is: all of them
+begin again one by one, and it comes to the one that causes it. Where a leader is interrupted, its rows and those of
+the others are closed, and the others begin again under the next leader.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Condition, get_ident
+from typing import TypeVar
+
+from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing
+from draftproof.drafting.language_models.row_pool import RowPool
+from draftproof.drafting.rows import RowOutcome
+from draftproof.drafting.session import Session
+from draftproof.drafting.turns import Turn
+from draftproof.errors import OutOfMemoryError, UsageError
+
+_T = TypeVar("_T")
+
+
+class Rounds:
+    """One session, for many threads."""
+
+    def __init__(self, session: Session, turn: Turn, *, max_batch: int, max_cached_rows: int) -> None:
+        self._session = session
+        self._turn = turn
+        self._max_batch = max_batch
+        self._pool = RowPool(session, max_cached_rows)
+        self._changed = Condition()
+        self._waiting: deque[Job] = deque()
+        self._active: dict[int, Job] = {}
+        self._leader: int | None = None
+
+    def serve(self, jobs: Sequence[Job]) -> None:
+        """Returns when all are done; what failed is in them."""
+        try:
+            with self._changed:
+                self._waiting.extend(jobs)
+            while not _all_done(jobs):
+                try:
+                    if self._may_lead(jobs):
+                        self._lead(jobs)
+                finally:
+                    self._hand_over()
+        finally:
+            for job in jobs:
+                job.withdrawn = not job.done  # an interrupt: who leads next drops them
+
+    def forget(self) -> None:
+        """Close all rows that nobody uses."""
+        with self._turn:
+            self._pool.clear()
+
+    # Who leads
+
+    def _may_lead(self, jobs: Sequence[Job]) -> bool:
+        """Waits until the jobs are done or nobody leads."""
+        with self._changed:
+            while self._leader is not None and not _all_done(jobs):
+                self._changed.wait()
+            if _all_done(jobs):
+                return False
+            self._leader = get_ident()
+            return True
+
+    def _hand_over(self) -> None:
+        with self._changed:
+            if self._leader == get_ident():
+                self._leader = None
+                self._changed.notify_all()
+
+    def _lead(self, jobs: Sequence[Job]) -> None:
+        try:
+            while not _all_done(jobs):
+                with self._turn:
+                    finished = self._round()
+                if finished:
+                    with self._changed:
+                        self._changed.notify_all()
+        except BaseException:
+            with self._turn:
+                self._again(list(self._active))
+            raise
+
+    # What is served
+
+    def _round(self) -> bool:
+        """Whether any job was finished."""
+        for row in [row for row, job in self._active.items() if job.withdrawn]:
+            self._close(row)
+            del self._active[row]
+        new = self._admitted()
+        served = len(self._active)
+        done = 0
+        opened = {row: job.opening for row, job in new.items() if isinstance(job, Writing | Probe)}
+        read = {row: job.reading for row, job in new.items() if isinstance(job, Recital)}
+        if opened:
+            outcomes = self._attempted(list(opened), lambda: self._session.begin(opened))
+            done += self._note(outcomes or [])
+        if read:
+            for each in self._attempted(list(read), lambda: self._session.read(read)) or []:
+                job = self._active[each.row]
+                assert isinstance(job, Recital)
+                job.cached = each.cached
+                job.hidden = dict(each.hidden)
+                done += self._finish(each.row, job)
+        going = list(self._active)
+        if going:
+            done += self._note(self._attempted(going, lambda: self._session.round(going)) or [])
+        return done > 0 or len(self._active) < served
+
+    def _admitted(self) -> dict[int, Job]:
+        """Questions that find room, by their rows."""
+        new: dict[int, Job] = {}
+        with self._changed:
+            while self._waiting and len(self._active) < self._max_batch:
+                if self._active and (self._waiting[0].alone or any(job.alone for job in self._active.values())):
+                    break
+                job = self._waiting.popleft()
+                if not job.withdrawn:
+                    row = self._pool.take(job.ids)
+                    new[row] = self._active[row] = job
+        return new
+
+    def _note(self, outcomes: Sequence[RowOutcome]) -> int:
+        """How many jobs the outcomes finish."""
+        done = 0
+        for outcome in outcomes:
+            job = self._active[outcome.row]
+            job.cached = outcome.cached if outcome.record is None else job.cached
+            if isinstance(job, Probe):
+                job.basis = outcome.basis
+                done += self._finish(outcome.row, job)
+            elif isinstance(job, Writing) and job.add(outcome):
+                self._session.rewind(outcome.row, job.length)
+                done += self._finish(outcome.row, job)
+        return done
+
+    def _finish(self, row: int, job: Job) -> int:
+        self._pool.give(row)
+        del self._active[row]
+        job.finish()
+        return 1
+
+    # What goes wrong
+
+    def _attempted(self, rows: list[int], call: Callable[[], _T]) -> _T | None:
+        """What `call` gives for `rows`; None where it failed, and then they are not served any more."""
+        try:
+            return call()
+        except Exception as error:
+            short = isinstance(error, OutOfMemoryError)
+            if short:
+                self._pool.clear()
+            job = self._active[rows[0]]
+            if len(rows) == 1 and (job.alone or not short):
+                self._close(rows[0])
+                del self._active[rows[0]]
+                job.finish(error)
+            else:
+                self._again(rows, alone=True)
+            return None
+
+    def _again(self, rows: list[int], *, alone: bool = False) -> None:
+        """Close rows whose jobs will begin again from nothing."""
+        for row in reversed(rows):
+            self._close(row)
+            job = self._active.pop(row)
+            job.restart()
+            job.alone = job.alone or alone
+            with self._changed:
+                self._waiting.appendleft(job)
+
+    def _close(self, row: int) -> None:
+        """An error or an interrupt may have left the row anywhere between open and closed."""
+        with suppress(Exception):  # of a drafter that fails once more: what it failed with at first counts
+            if row in self._session.rows:
+                self._session.close([row])
+        with suppress(UsageError):
+            self._session.target.drop_row(row)
+
+
+def _all_done(jobs: Sequence[Job]) -> bool:
+    return all(job.done for job in jobs)
