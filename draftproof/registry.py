@@ -54,6 +54,11 @@ _BUILT_IN = (
         "draftproof.verifiers.pocket_step:PocketStepVerifier",
         "Check steps of pocket problems against the problem's own plan (guarantee: exact).",
     ),
+    Listing(
+        "router",
+        "draftproof.verifiers.routers.router:RouterVerifier",
+        "Probability that the target would write a draft's step better, from a fitted router (guarantee: opinion).",
+    ),
 )
 
 
