@@ -87,7 +87,7 @@ def collected_rows(output: StepOutput) -> list[dict[str, Any]]:
                 "advantage": target_score - draft_score,
                 "features": dict(draft["features"]),
                 "pair": [draft["model"], target["model"]],
-                "scorer": output["judge"],
+                "scorer": output["verifier"],
                 "proposition": output["proposition"],
             }
         )

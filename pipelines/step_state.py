@@ -12,7 +12,8 @@ from typing import Literal, NotRequired, TypedDict
 
 from draftproof.errors import UsageError
 
-Role = Literal["draft", "target", "pipeline"]
+ModelRole = Literal["draft", "target"]
+Role = Literal[ModelRole, "pipeline"]
 """Who wrote a step. `pipeline` is the tag that closes a model's thinking where the model did not write it itself."""
 
 Phase = Literal["thinking", "answer"]
@@ -53,8 +54,11 @@ class WrittenText(TypedDict):
     cause: str
     """stop: a separator; end: the model ended its answer; length: it was cut off; context: its context is full;
     closing: the pipeline wrote it."""
+    prompt_tokens: int
+    """Of the context."""
+    seconds: float
     score: float | None
-    """What the judge's verdict gave it; None where nobody judged it, or nobody could."""
+    """What the verifier's verdict gave it; None where nobody judged it, or nobody could."""
     features: dict[str, float]
     """See `step_features`."""
 
@@ -63,12 +67,16 @@ class Route(TypedDict):
     """How it was decided who writes a step."""
 
     policy: str
-    to: Literal["draft", "target"]
+    to: ModelRole
     score: float | None
     """What was compared, on the policy's own scale: a reward, an advantage, nats, a digit."""
     threshold: float | None
     """None where there is none, or where it is infinite."""
     reason: str
+    calls: int
+    """Texts that a verifier judged for it, or probes."""
+    seconds: float
+    """What that took."""
 
 
 class WrittenStep(WrittenText):
@@ -81,8 +89,15 @@ class WrittenStep(WrittenText):
     """The other model's step in its place."""
 
 
+class Undecided(TypedDict):
+    """What there was of a step when it became clear that there would be none, because a model could not go on."""
+
+    written: list[WrittenText]
+    route: Route | None
+
+
 class Counts(TypedDict):
-    """What a text cost. Tokens and calls of what was discarded are in it."""
+    """What a text cost. Tokens and calls of what was discarded are in it; calls that failed are not."""
 
     draft_tokens_kept: int
     draft_tokens_discarded: int
@@ -94,13 +109,13 @@ class Counts(TypedDict):
     target_calls: int
     probe_calls: int
     judge_calls: int
-    """Steps that a verifier was asked to judge."""
+    """Texts that a verifier was asked to judge."""
     escalations: int
     """Steps that the draft model might have written and the target was given."""
 
 
-class StepOutput(TypedDict):
-    """A text, and how it came about."""
+class Opening(TypedDict):
+    """What is known before anything is written."""
 
     problem: str
     id: str
@@ -108,13 +123,19 @@ class StepOutput(TypedDict):
     attempt: int
     pipeline: str
     """`name@version#digest` of the graph's configuration, the attempt included."""
-    judge: str
+    verifier: str
     """Identity of the verifier whose scores the steps carry; empty where there is none."""
     proposition: str
     """What those scores are the probability of."""
     opening: str
     """Digest of the trace that stands for this problem before anything is written: what verdicts are stored under."""
+
+
+class StepOutput(Opening):
+    """A text, and how it came about."""
+
     steps: list[WrittenStep]
+    undecided: Undecided | None
     text: str
     """All steps, concatenated."""
     answer: str
@@ -148,6 +169,8 @@ class StepSettings:
     Limits hold for the thinking and the answer each on their own. Only kept tokens count.
     """
 
+    system: str = ""
+    """What both models are told before the problem; nothing where it is empty."""
     separator: str = "\n\n"
     """A step ends behind it."""
     max_step_tokens: int = 512

@@ -1,0 +1,211 @@
+"""GlimpRouter (arXiv 2601.05110): one token of the draft model tells whether a step is hard; the target writes those.
+
+    open ─> probe ──delegate──> draft ─────────────────────> append ─> probe, target or close
+              │                   └─answer─> hand_over ─┐      │
+              └─escalate────────────────────────────> target ──┘
+
+Routine steps begin almost deterministically, pivots do not: the entropy H of the draft model's first token is at most
+the threshold for a step that it may write. Nothing of the probe is kept, whoever writes begins from the same context.
+The answer is always the target's.
+
+Differences from the published code, which escalates at H >= threshold: equality delegates here, as it does in the
+paper's text and in every graph of this package. So threshold 0 leaves the draft model those steps whose first token is
+certain, and only those. H is in nats and of the `top` most probable tokens, renormalised (20, as published), or of the
+whole vocabulary where `top` is 0; how many it was of is in each verdict, because the two are different numbers.
+
+Models that think in tags answer behind `</think>`. For others, a draft that states a final answer or ends the text is
+the answer: it is thrown away, and the target writes from there on. With `answer_begins=""` there is no telling, and
+nothing is handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite, isnan, log
+from typing import Any
+
+from langgraph.errors import GraphBubbleUp
+from langgraph.graph import END, START
+from langgraph.types import Checkpointer
+
+from draftproof.errors import ModelError, UsageError
+from draftproof.language_model import GREEDY, Ability, Decoding, FirstToken, LanguageModel, StopCause, require
+from draftproof.pipelines.step_audit import FINAL_ANSWER, Pipeline, RouteVerdict, configured, described, finite
+from draftproof.pipelines.step_counts import PROBES
+from draftproof.pipelines.step_loop import begins_answer, context_of
+from draftproof.pipelines.step_nodes import (
+    CompiledStepGraph,
+    StepGraph,
+    StepNodes,
+    Update,
+    by_route,
+    failure,
+    unless_stopped,
+)
+from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState
+from draftproof.trace import Trace
+from draftproof.verdict import Outcome, Proposition
+from draftproof.verifier import VerdictLog
+
+VERSION = 1
+TOP = 20
+
+
+def create_glimp_router(
+    draft: LanguageModel,
+    target: LanguageModel,
+    *,
+    checkpointer: Checkpointer = None,
+    interrupt_before: Sequence[str] = (),
+    **options: Any,
+) -> CompiledStepGraph:
+    """The graph of `build_glimp_router`, ready to be invoked."""
+    graph = build_glimp_router(draft, target, **options)
+    return graph.compile(checkpointer, interrupt_before=list(interrupt_before), name="glimp_router")
+
+
+def build_glimp_router(
+    draft: LanguageModel,
+    target: LanguageModel,
+    *,
+    log: VerdictLog,
+    threshold: float = 1.0,
+    top: int = TOP,
+    settings: StepSettings | None = None,
+    decoding: Decoding = GREEDY,
+    on_trace: Callable[[Trace], None] | None = None,
+) -> StepGraph:
+    """One problem a run; any number of runs at once.
+
+    Args:
+        log: Where every verdict goes before anything is decided by it.
+        threshold: In nats; at most this much entropy delegates. Infinite delegates everything but the answer.
+        top: How many tokens the entropy is of; 0 for the whole vocabulary.
+        on_trace: Is handed each finished trace, from whatever thread the graph runs in.
+
+    Raises UsageError for a draft model that tells no distribution of its first token.
+    """
+    require(draft, Ability.FIRST_TOKEN, purpose="The glimpse at a step's first token")
+    if isnan(threshold) or threshold < 0:
+        raise UsageError(f"An entropy is at least 0, and so is the threshold; got {threshold}.")
+    if top < 0 or top == 1:
+        raise UsageError("The entropy is of at least 2 tokens, or of all (0): that of one token is always 0.")
+    settings = settings or StepSettings()
+    configuration = configured(draft, target, settings, decoding, threshold=described(threshold), top=top)
+    nodes = StepNodes(
+        Pipeline("glimp-router", VERSION, configuration),
+        draft,
+        target,
+        log=log,
+        settings=settings,
+        decoding=decoding,
+        on_trace=on_trace,
+    )
+    glimpse = Glimpse(nodes, draft, threshold, top)
+    graph = nodes.graph()
+    graph.add_node("probe", glimpse.probe)
+    graph.add_node("draft", nodes.writing("draft"))
+    graph.add_node("hand_over", glimpse.hand_over)
+    graph.add_node("target", nodes.writing("target"))
+    graph.add_edge(START, "open")
+    graph.add_edge("open", "probe")
+    graph.add_conditional_edges("probe", by_route, ["draft", "target"])
+    graph.add_conditional_edges("draft", glimpse.after_draft, ["append", "hand_over", "close"])
+    graph.add_edge("hand_over", "target")
+    graph.add_conditional_edges("target", unless_stopped("append"), ["append", "close"])
+    graph.add_conditional_edges("append", _next, ["probe", "target", "close"])
+    graph.add_edge("close", END)
+    return graph
+
+
+class Glimpse:
+    """The nodes that decide."""
+
+    def __init__(self, nodes: StepNodes, draft: LanguageModel, threshold: float, top: int) -> None:
+        self._nodes, self._draft = nodes, draft
+        self._threshold, self._top = threshold, top
+
+    def probe(self, state: StepState) -> Update:
+        """Asks for one distribution. A probe that fails delegates nothing."""
+        signature = state["pipeline"]
+        try:
+            first = self._first_token(state)
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # whatever a backend does when it fails
+            verdict = RouteVerdict(signature, Proposition.EASY, Outcome.ERROR, error=failure(error))
+            return self._routed(state, "target", None, "probe_failed", 0.0, verdict)
+        entropy, raw = first.entropy, _raw(first)
+        if not isfinite(entropy) or entropy < -1e-6:
+            verdict = RouteVerdict(signature, Proposition.EASY, Outcome.ABSTAIN, raw=raw)
+            return self._routed(state, "target", None, "probe_gave_no_entropy", first.seconds, verdict)
+        easy = entropy <= self._threshold
+        outcome = Outcome.ACCEPT if easy else Outcome.REJECT
+        verdict = RouteVerdict(signature, Proposition.EASY, outcome, _ease(first), raw)
+        reason = "first_token_certain" if easy else "first_token_uncertain"
+        return self._routed(state, "draft" if easy else "target", entropy, reason, first.seconds, verdict)
+
+    def after_draft(self, state: StepState) -> str:
+        """A draft that is the answer is not kept."""
+        if state["stop"]:
+            return "close"
+        text, settings = state["candidates"]["draft"], self._nodes.settings
+        told = settings.answer_begins != "" and not settings.thinks
+        ends = begins_answer(text["text"], settings) or text["cause"] == StopCause.END
+        return "hand_over" if told and ends else "append"
+
+    def hand_over(self, state: StepState) -> Update:
+        """What was delegated turned out to be the answer."""
+        route = state["route"]
+        assert route is not None, "only a delegated step is handed over"
+        handed: Route = {**route, "to": "target", "reason": "final_answer"}
+        verdict = RouteVerdict(
+            f"{FINAL_ANSWER}{state['pipeline'].rpartition('#')[2]}", Proposition.EASY, Outcome.ABSTAIN
+        )
+        self._nodes.audit.routed(state, len(state["steps"]), handed, verdict)
+        return {"route": handed}
+
+    def _first_token(self, state: StepState) -> FirstToken:
+        context = context_of(state["problem"], state["steps"], self._nodes.settings.system)
+        found = self._draft.first_token([context], top=self._top)
+        if len(found) != 1:
+            raise ModelError(f"{self._draft.name} gave {len(found)} distributions for one question.")
+        return found[0]
+
+    def _routed(
+        self,
+        state: StepState,
+        to: ModelRole,
+        entropy: float | None,
+        reason: str,
+        seconds: float,
+        verdict: RouteVerdict,
+    ) -> Update:
+        route: Route = {
+            "policy": PROBES,
+            "to": to,
+            "score": entropy,
+            "threshold": finite(self._threshold),
+            "reason": reason,
+            "calls": 1,
+            "seconds": seconds,
+        }
+        self._nodes.audit.routed(state, len(state["steps"]), route, verdict)
+        return {"route": route}
+
+
+def _next(state: StepState) -> str:
+    """The answer is written without a glimpse."""
+    if state["stop"]:
+        return "close"
+    return "target" if state["phase"] == "answer" else "probe"
+
+
+def _ease(first: FirstToken) -> float | None:
+    """1 - H / ln K; None where it is not known what H could be at most."""
+    return min(1.0, max(0.0, 1.0 - first.entropy / log(first.of))) if first.of > 1 else None
+
+
+def _raw(first: FirstToken) -> dict[str, Any]:
+    top = [[text.encode(errors="replace").decode(), finite(share)] for text, share in first.top]
+    return {"entropy_nats": finite(first.entropy), "of": first.of, "top": top}
