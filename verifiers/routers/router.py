@@ -1,13 +1,13 @@
 """The Arbitrage router: would the target write this step better than the draft model did?
 
-arXiv 2512.05033, section 4 ("Algorithm 1"): after each step of the draft model, one cheap look decides whether the
-target writes it anew. The score is the probability of the proposition `target_better`; the outcome speaks of the
-subject, the draft's step, as every verifier's does: **accept keeps the draft**, at or below the threshold, and reject
-sends for the target. So a high score goes with reject. A rejected step need not be wrong; the target would likely
-write one that its scorer likes better, and that is all the router was taught. A pipeline that sweeps thresholds
-compares scores with its own.
+arXiv 2512.05033, Algorithm 1: after each step of the draft model, one cheap look decides whether the target writes it
+anew. The score is the probability of the proposition `target_better`, and the outcome says whether that is held to be
+so, as with every proposition: **accept means escalate**, above the threshold; reject means that the draft's step is as
+good, and may stay. Accept says nothing against the step: the target would likely write one that the scorer of the
+training rows likes better, no more. A pipeline that sweeps thresholds compares scores with its own, and keeps at
+equality like this one.
 
-Nothing unknown is ever kept on the router's word: another pair of models, a feature that the backend did not tell, a
+Nothing unknown is ever judged: another pair of models, a feature that the backend did not tell, a
 text too long to be read are abstentions, with the reason.
 """
 
@@ -94,8 +94,8 @@ class RouterVerifier:
             outcome = Outcome.ABSTAIN
         else:
             keeps = score <= self.threshold
-            outcome = Outcome.ACCEPT if keeps else Outcome.REJECT
-            reason = "target_not_better" if keeps else "target_better"
+            outcome = Outcome.REJECT if keeps else Outcome.ACCEPT
+            reason = "advantage_unlikely" if keeps else "advantage_likely"
         return Verdict(
             subject=subject.key,
             verifier=signature,

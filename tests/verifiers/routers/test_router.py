@@ -72,19 +72,19 @@ def test_equality_keeps_the_draft_and_the_score_is_of_the_target_being_better(fi
         written(features={"mean_logprob": -0.1, "tokens": 1.0}),
         written(features={"mean_logprob": -9.0, "tokens": 1.0}),
     )
-    assert (unsure.score, unsure.outcome, unsure.reason) == (0.5, Outcome.ACCEPT, "target_not_better")
-    assert (surely.outcome, hopeless.outcome, hopeless.reason) == (Outcome.ACCEPT, Outcome.REJECT, "target_better")
+    assert (unsure.score, unsure.outcome, unsure.reason) == (0.5, Outcome.REJECT, "advantage_unlikely")
+    assert (surely.outcome, hopeless.outcome, hopeless.reason) == (Outcome.REJECT, Outcome.ACCEPT, "advantage_likely")
     assert (surely.score or 1.0) < 0.5 < (hopeless.score or 0.0)
     assert unsure.proposition is Proposition.TARGET_BETTER
     (below,) = judged(RouterVerifier(str(file), threshold=0.4999), written())
-    assert (below.outcome, below.score) == (Outcome.REJECT, 0.5)
+    assert (below.outcome, below.score) == (Outcome.ACCEPT, 0.5)
     assert below.raw == {"threshold": 0.4999, "base_rate": 0.4}
 
 
 def test_thresholds_at_the_ends_keep_all_and_none(file: Path) -> None:
     steps = [written(features={"mean_logprob": value, "tokens": 1.0}) for value in (-900.0, -1.0, -0.001)]
-    assert {each.outcome for each in judged(RouterVerifier(str(file), 1.0), *steps)} == {Outcome.ACCEPT}
-    assert {each.outcome for each in judged(RouterVerifier(str(file), 0.0), *steps)} == {Outcome.REJECT}
+    assert {each.outcome for each in judged(RouterVerifier(str(file), 1.0), *steps)} == {Outcome.REJECT}
+    assert {each.outcome for each in judged(RouterVerifier(str(file), 0.0), *steps)} == {Outcome.ACCEPT}
 
 
 def test_the_evidence_is_what_was_read_and_nothing_else(file: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_evidence_is_what_was_read_and_nothing_else(file: Path) -> None:
 def test_what_is_not_known_is_an_abstention(file: Path, changed: dict[str, Any], reason: str) -> None:
     unknown, known = judged(RouterVerifier(str(file), threshold=1.0), written(**changed), written())
     assert (unknown.outcome, unknown.reason, unknown.score) == (Outcome.ABSTAIN, reason, None)
-    assert known.outcome is Outcome.ACCEPT
+    assert known.outcome is Outcome.REJECT
 
 
 def test_a_step_of_a_plain_trace_has_no_features(file: Path) -> None:
@@ -123,12 +123,12 @@ def test_numbers_too_large_to_add_are_an_abstention(tmp_path: Path) -> None:
     (verdict,) = judged(RouterVerifier(str(out)), written(features={"a": 1e10, "b": 1e10}))
     assert (verdict.outcome, verdict.reason) == (Outcome.ABSTAIN, "no_finite_score")
     (certain,) = judged(RouterVerifier(str(out)), written(features={"a": 1e10, "b": 0.0}))
-    assert (certain.outcome, certain.score) == (Outcome.REJECT, 1.0)
+    assert (certain.outcome, certain.score) == (Outcome.ACCEPT, 1.0)
 
 
 def test_the_user_may_call_the_models_what_they_like(file: Path) -> None:
     (verdict,) = judged(RouterVerifier(str(file)), written(pair=("mine#sha256:aaa", "yours#sha256:bbb")))
-    assert verdict.outcome is Outcome.ACCEPT
+    assert verdict.outcome is Outcome.REJECT
 
 
 def test_it_is_made_by_name_and_its_identity_holds_what_it_was_fitted_to(file: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_it_learns_from_the_text_and_is_stored_whole(tiny_chat_folder: Path, tmp
         ],
         log=Log(),
     )
-    assert (doubtful.outcome, fine.outcome) == (Outcome.REJECT, Outcome.ACCEPT)
+    assert (doubtful.outcome, fine.outcome) == (Outcome.ACCEPT, Outcome.REJECT)
     assert (long.outcome, long.reason) == (Outcome.ABSTAIN, "too_long")
     assert (elsewhere.outcome, elsewhere.reason) == (Outcome.ABSTAIN, "unknown_pair")
     (alone,) = run_verifier(router, [written(text="x3?", context=(), writers=(), problem="P")], log=Log())
