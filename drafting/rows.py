@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from draftproof.drafting.checks import check_prompt
 from draftproof.drafting.keyed_rng import KeyedRng
+from draftproof.drafting.model import ModelInfo
 from draftproof.drafting.rounds import RowRound
 from draftproof.drafting.sampling import GREEDY, Sampling
+from draftproof.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Basis:
     """[n, V], raw."""
     hidden: Mapping[int, Tensor] = field(default_factory=dict)
     """Layer, as it was asked for -> [n, H]."""
+
+    def copied(self) -> Basis:
+        """On its own: a slice of a pass keeps all of it in memory."""
+        return Basis(self.logits.clone(), {layer: states.clone() for layer, states in self.hidden.items()})
 
 
 @dataclass
@@ -141,3 +148,46 @@ def logprobs_of(logits: Tensor, tokens: tuple[int, ...], top: int | None) -> tup
         best = tuple(zip(ids.tolist(), values.tolist(), strict=True))
         reported.append(TokenLogprob(token, float(row[token]), best))
     return tuple(reported)
+
+
+def opened_state(opening: Opening, target: ModelInfo) -> RowState:
+    """A row before its prompt is read. Raises UsageError or ContextLengthError for what cannot be opened."""
+    check_prompt(opening.prompt, target)
+    if opening.logprobs is not None and not 0 <= opening.logprobs <= target.vocab_size:
+        raise UsageError(f"logprobs is {opening.logprobs}; expected 0 … {target.vocab_size} alternatives.")
+    for layer in opening.hidden_layers:
+        tap_of(layer, target)
+    prompt, size = list(opening.prompt), len(opening.prompt)
+    room = target.context_length - size
+    return RowState(
+        sampling=opening.sampling,
+        rng=KeyedRng(opening.sampling.seed),
+        tokens=prompt,
+        prompt_length=size,
+        stop_ids=target.eos_ids if opening.stop_ids is None else opening.stop_ids,
+        limit=size + (room if opening.max_new_tokens is None else min(room, opening.max_new_tokens)),
+        logprobs=opening.logprobs,
+        basis=opening.basis,
+        hidden_layers=opening.hidden_layers,
+    )
+
+
+def given_state(reading: Reading, target: ModelInfo) -> RowState:
+    """A row that holds a given text, and is done. Raises as `opened_state` does."""
+    tokens, size = list(reading.tokens), len(reading.tokens)
+    if not 0 < reading.begin < size:
+        raise UsageError(f"A text of {size} tokens is to be read from {reading.begin} on; expected 1 … {size - 1}.")
+    check_prompt(tokens[:-1], target)
+    check_prompt(tokens[-1:], target)
+    for layer in reading.layers:
+        tap_of(layer, target)
+    return RowState(GREEDY, KeyedRng(0), tokens, size, stop_ids=frozenset(), limit=size, done=True)
+
+
+def tap_of(layer: int, target: ModelInfo) -> int:
+    """The number that passes know a layer by: -1 is the last one. Raises UsageError for one that is not there."""
+    if not -1 <= layer <= target.n_layers:
+        raise UsageError(
+            f"There is no layer {layer}; {target.name} has 0 (the embedding) … {target.n_layers}, and -1, the last."
+        )
+    return target.n_layers if layer == -1 else layer

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from draftproof.drafting.checks import check_draft, check_parts, check_prompt
+from draftproof.drafting.checks import check_draft, check_parts
 from draftproof.drafting.draft import Draft, empty_draft
 from draftproof.drafting.drafter import Binding, Commit, Drafter, DraftRequest
 from draftproof.drafting.keyed_rng import KeyedRng
@@ -34,7 +34,10 @@ from draftproof.drafting.rows import (
     RowOutcome,
     RowState,
     common_length,
+    given_state,
     logprobs_of,
+    opened_state,
+    tap_of,
 )
 from draftproof.drafting.rule import Decision, Rule, Verification
 from draftproof.drafting.sampling import GREEDY, Sampling
@@ -101,7 +104,9 @@ class Session:
 
         Raises as `open` does, before anything is changed; after other errors none of the rows is open.
         """
-        states = {row: self._opened(opening) for row, opening in openings.items()}
+        states = {row: opened_state(opening, self.target.info) for row, opening in openings.items()}
+        if any(state.hidden_layers for state in states.values()):
+            self._check_whole_passes()
         return self._prefill(states) if self._claimed(states) else []
 
     def read(self, readings: Mapping[int, Reading]) -> list[ReadOutcome]:
@@ -110,41 +115,15 @@ class Session:
 
         Raises as `begin` does.
         """
-        states = {}
-        for row, reading in readings.items():
-            check_prompt(reading.tokens[:-1], self.target.info)
-            check_prompt(reading.tokens[-1:], self.target.info)
-            if not 0 < reading.begin < len(reading.tokens):
-                raise UsageError(
-                    f"Row {row} is to be read from token {reading.begin} on, of {len(reading.tokens)}; expected 1 … "
-                    f"{len(reading.tokens) - 1}."
-                )
-            for layer in reading.layers:
-                self._tap(layer)
-            size = len(reading.tokens)
-            states[row] = RowState(GREEDY, KeyedRng(0), list(reading.tokens), size, frozenset(), size, done=True)
+        states = {row: given_state(reading, self.target.info) for row, reading in readings.items()}
         return self._reread(states, readings) if self._claimed(states) else []
 
-    def _opened(self, opening: Opening) -> RowState:
-        info, prompt, sampling = self.target.info, opening.prompt, opening.sampling
-        check_prompt(prompt, info)
-        if opening.logprobs is not None and not 0 <= opening.logprobs <= info.vocab_size:
-            raise UsageError(f"logprobs is {opening.logprobs}; expected 0 … {info.vocab_size} alternatives.")
-        for layer in opening.hidden_layers:
-            self._tap(layer)
-        if opening.hidden_layers and self.drafter is not None and "layers" in self.drafter.spec.needs:
+    def _check_whole_passes(self) -> None:
+        if self.drafter is not None and "layers" in self.drafter.spec.needs:
             raise UsageError(
                 f"Hidden states are asked for, and the drafter {self.drafter.spec.name!r} makes passes skip layers.",
                 remedy="Use another drafter, or none.",
             )
-        room = info.context_length - len(prompt)
-        limit = len(prompt) + (room if opening.max_new_tokens is None else min(room, opening.max_new_tokens))
-        stops = info.eos_ids if opening.stop_ids is None else opening.stop_ids
-        return RowState(
-            *(sampling, KeyedRng(sampling.seed), list(prompt), len(prompt), stops, limit, opening.logprobs),
-            basis=opening.basis,
-            hidden_layers=opening.hidden_layers,
-        )
 
     def _claimed(self, states: Mapping[int, RowState]) -> bool:
         """Room in the target for each row that has none; whether there are rows at all."""
@@ -289,7 +268,7 @@ class Session:
         outcomes = []
         for row, decision in zip(rows, decisions, strict=True):
             state, basis = states[row], bases[row]
-            state.after_prompt = _copied(basis) if state.basis else None
+            state.after_prompt = basis.copied() if state.basis else None
             state.tokens.append(decision.token)
             state.done = decision.token in state.stop_ids or len(state.tokens) >= state.limit
             self._take_up(row, state, kept[row], hidden.get(row, {}), basis.logits)
@@ -362,10 +341,7 @@ class Session:
         self.drafter.start(Commit(row, tokens, (), len(tokens), states, given, reason="prefill"))
 
     def _tap(self, layer: int) -> int:
-        layers = self.target.info.n_layers
-        if not -1 <= layer <= layers:
-            raise UsageError(f"There is no layer {layer}; the model has layers 0 (the embedding) … {layers}, and -1.")
-        return layers if layer == -1 else layer
+        return tap_of(layer, self.target.info)
 
     def _taps_for(self, states: Iterable[RowState]) -> tuple[int, ...]:
         wanted = {self._tap(layer) for state in states for layer in state.hidden_layers}
@@ -498,8 +474,3 @@ class Session:
 
     def _wants_logits(self, state: RowState) -> bool:
         return state.logprobs is not None or (self.drafter is not None and "logits" in self.drafter.spec.needs)
-
-
-def _copied(basis: Basis) -> Basis:
-    """On its own, so that it does not keep the whole pass."""
-    return Basis(basis.logits.clone(), {layer: states.clone() for layer, states in basis.hidden.items()})

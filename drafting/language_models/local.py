@@ -27,6 +27,7 @@ from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writin
 from draftproof.drafting.language_models.rounds import Rounds
 from draftproof.drafting.models.load import LoadedModel, load_model
 from draftproof.drafting.parts import drafter_of, policy_of
+from draftproof.drafting.rows import tap_of
 from draftproof.drafting.rules.match import MatchRule
 from draftproof.drafting.session import Session
 from draftproof.drafting.turns import turn_of
@@ -175,11 +176,13 @@ class LocalLanguageModel:
         stop: object = request.stop
         if isinstance(stop, str) or not all(request.stop):
             raise UsageError(f"A tuple of stop strings, none of them empty, was expected, got {stop!r}.")
-        self._check_layers(request.hidden_layers)
+        for layer in request.hidden_layers:
+            tap_of(layer, self._info)
         return Writing(request, self._ids(request.context), self.loaded.vocabulary, self._info.eos_ids)
 
     def _recital(self, context: Context, text: str, layers: Sequence[int]) -> Recital | None:
-        self._check_layers(layers)
+        for layer in layers:
+            tap_of(layer, self._info)
         if not text:
             return None
         whole = self._reader.continued(context, text)
@@ -196,13 +199,6 @@ class LocalLanguageModel:
         ids = self._reader.ids(context)
         check_prompt(ids, self._info)
         return ids
-
-    def _check_layers(self, layers: Sequence[int]) -> None:
-        wrong = next((layer for layer in layers if not -1 <= layer <= self._info.n_layers), None)
-        if wrong is not None:
-            raise UsageError(
-                f"There is no layer {wrong}; {self._name} has 0 (the embedding) … {self._info.n_layers}, -1 the last."
-            )
 
     def _serve(self, jobs: Sequence[Job]) -> None:
         self._rounds.serve(jobs)
