@@ -59,6 +59,31 @@ _BUILT_IN = (
         "draftproof.verifiers.routers.router:RouterVerifier",
         "Probability that the target would write a draft's step better, from a fitted router (guarantee: opinion).",
     ),
+    Listing(
+        "uncertainty-head",
+        "draftproof.verifiers.uncertainty_head.verifier:UncertaintyHeadVerifier",
+        "Probability that a step is correct, from a trained head on its model's internals (guarantee: opinion).",
+    ),
+    Listing(
+        "mean-logprob",
+        "draftproof.verifiers.uncertainty_head.baselines:MeanLogprobVerifier",
+        "How probable a model finds a step's tokens: their geometric mean (guarantee: opinion).",
+    ),
+    Listing(
+        "perplexity",
+        "draftproof.verifiers.uncertainty_head.baselines:PerplexityVerifier",
+        "One over a model's perplexity on a step (guarantee: opinion).",
+    ),
+    Listing(
+        "token-entropy",
+        "draftproof.verifiers.uncertainty_head.baselines:TokenEntropyVerifier",
+        "How decided a model was at a step's tokens (guarantee: opinion).",
+    ),
+    Listing(
+        "p-true",
+        "draftproof.verifiers.uncertainty_head.p_true:PTrueVerifier",
+        "Ask a model whether a step is right, and read the probability of yes (guarantee: opinion).",
+    ),
 )
 
 

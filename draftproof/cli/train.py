@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from draftproof.cli import train_draft, train_exits, train_history, train_pocket, train_router
+from draftproof.cli import train_draft, train_exits, train_history, train_pocket, train_router, train_uncertainty
 from draftproof.cli.options import Json
 from draftproof.cli.train_options import (
     Backend,
@@ -187,3 +187,4 @@ app.command("exit-adapter", help=train_exits.ADAPTER_HELP)(train_exits.exit_adap
 app.command("kangaroo", help=train_exits.KANGAROO_HELP)(train_exits.kangaroo)
 app.command("pocket", help=train_pocket.HELP)(train_pocket.pocket)
 app.command("router", help=train_router.HELP)(train_router.router)
+app.command("uncertainty-head", help=train_uncertainty.HELP)(train_uncertainty.uncertainty_head)
