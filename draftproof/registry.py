@@ -84,6 +84,11 @@ _BUILT_IN = (
         "draftproof.verifiers.uncertainty_head.p_true:PTrueVerifier",
         "Ask a model whether a step is right, and read the probability of yes (guarantee: opinion).",
     ),
+    Listing(
+        "process-reward",
+        "draftproof.verifiers.process_reward.verifier:ProcessRewardVerifier",
+        "Score every step by a process reward model (guarantee: opinion).",
+    ),
 )
 
 
