@@ -27,7 +27,7 @@ from transformers import (
 
 PROBLEM = "Ben has 4 pens and buys 3 more. How many has he?"
 STEPS = ("First we count: 4 pens.", "Then 4 + 3 = 7.", "The answer is 7.")
-CONTEXT = 160
+CONTEXT = 320
 _WORDS = (
     r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # as Qwen2's, where .\n is one
 )
