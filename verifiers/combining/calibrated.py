@@ -1,0 +1,102 @@
+"""A verifier whose scores went through a calibrator: the same judge, with probabilities that hold.
+
+Accepts at a calibrated probability of at least the threshold and rejects below it. Where the
+verifier abstains or errs, so does this: calibration knows nothing that the verifier did not say.
+The guarantee is *opinion*: a probability is right on average and bounds nothing (see `conformal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from draftproof.errors import UsageError
+from draftproof.subject import Granularity, Subject
+from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
+from draftproof.verifier import VerdictLog, Verifier, identity
+from draftproof.verifiers.combining.calibration import Calibrator
+from draftproof.verifiers.combining.labelled import UNKNOWN_GENERATOR
+from draftproof.verifiers.combining.parts import ask, described, told
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """`verifier` through `calibrator`. Raises UsageError for a calibrator of any other verifier or version."""
+
+    verifier: Verifier
+    calibrator: Calibrator
+    generator: str = UNKNOWN_GENERATOR
+    """Which model wrote what is judged. Scores about one that the calibrator never saw are not called calibrated."""
+    threshold: float = 0.5
+    file: str = ""
+    """Where the calibrator was read from, by which a name re-creates this verifier."""
+    log: VerdictLog | None = field(default=None, repr=False, compare=False)
+    """Gets the verifier's own verdicts; without it they are told in `raw` alone."""
+    name: str = "calibrated"
+    version: int = 1
+    guarantee: Guarantee = Guarantee.OPINION
+
+    def __post_init__(self) -> None:
+        self.calibrator.verifier.hold(self.verifier, "The calibrator")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise UsageError(f"A threshold is a probability, got {self.threshold}.")
+
+    @property
+    def granularity(self) -> Granularity:
+        return self.verifier.granularity
+
+    @property
+    def proposition(self) -> Proposition:
+        return self.verifier.proposition
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        by: dict[str, Any] = {"file": self.file} if self.file else {"of": described(self.verifier)}
+        return by | {"generator": self.generator, "threshold": self.threshold}
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"of": identity(self.verifier), "calibrator": self.calibrator.digest}
+
+    def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
+        signature, warning = identity(self), self._warning()
+        return [self._verdict(part, signature, warning) for part in ask(self.verifier, subjects, self.log)]
+
+    def _warning(self) -> str:
+        if self.generator == UNKNOWN_GENERATOR:
+            return "generator_not_stated"
+        return "" if self.generator in self.calibrator.generators else "generator_not_in_calibration"
+
+    def _verdict(self, part: Verdict, signature: str, warning: str) -> Verdict:
+        probability = None if part.outcome is Outcome.ERROR else self.calibrator.probability(part)
+        outcome, reason = self._decided(part, probability)
+        foreign = warning == "generator_not_in_calibration"
+        return Verdict(
+            subject=part.subject,
+            verifier=signature,
+            proposition=self.proposition,
+            outcome=outcome,
+            score=probability,
+            calibrated=probability is not None and not foreign,
+            guarantee=self.guarantee,
+            reason=warning if foreign and outcome in (Outcome.ACCEPT, Outcome.REJECT) else reason,
+            evidence=part.evidence,
+            cost=part.cost,
+            raw={"of": told(part), "threshold": self.threshold, "generator": self.generator, "warning": warning},
+        )
+
+    def _decided(self, part: Verdict, probability: float | None) -> tuple[Outcome, str]:
+        if part.outcome in (Outcome.ERROR, Outcome.ABSTAIN):
+            return part.outcome, part.reason
+        if probability is None:
+            return Outcome.ABSTAIN, "no_score" if part.score is None else "state_not_in_calibration"
+        if probability >= self.threshold:
+            return Outcome.ACCEPT, "at_or_above_threshold"
+        return Outcome.REJECT, "below_threshold"
+
+
+def calibrated(file: str, generator: str = UNKNOWN_GENERATOR, threshold: float = 0.5) -> Calibrated:
+    """The verifier that the calibrator in `file` was fitted for, calibrated. The file says which one that is."""
+    calibrator = Calibrator.load(file)
+    return Calibrated(calibrator.verifier.make(f"The calibrator {file}"), calibrator, generator, threshold, file)
