@@ -16,6 +16,9 @@ IGNORED = -100
 _TOGETHER = 4
 """Steps whose examples are drawn together and sorted by length, so that little is padding."""
 
+_MULTIPLE = 32
+"""Lengths are rounded up to it: matrix products of few different shapes are prepared once and not at every step."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -35,7 +38,7 @@ def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer) -> Batch:
     rests = [[*each.ids, end] for each in tokenizer.encode_batch([each.solution for each in made])]
     order = sorted(range(len(made)), key=lambda index: len(starts[index]) + len(rests[index]))
     mine = order[within * size : (within + 1) * size]
-    longest = max(len(starts[index]) + len(rests[index]) for index in mine)
+    longest = -(-max(len(starts[index]) + len(rests[index]) for index in mine) // _MULTIPLE) * _MULTIPLE
     ids = torch.full((size, longest), end, dtype=torch.int64)
     targets = torch.full((size, longest), IGNORED, dtype=torch.int64)
     for row, index in enumerate(mine):

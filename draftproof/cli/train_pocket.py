@@ -38,7 +38,6 @@ def pocket(
     from draftproof.drafting.pocket.card import save_pocket
     from draftproof.drafting.pocket.tokenizer import pocket_tokenizer
     from draftproof.drafting.pocket.training import FAST, FULL, train_pocket
-    from draftproof.drafting.training.estimates import fastest_dtype
     from draftproof.errors import UsageError
 
     if only not in ("", "draft", "target"):
@@ -55,7 +54,6 @@ def pocket(
                 tokenizer,
                 seed=seed,
                 checkpoint=out / STAGES / role / CHECKPOINT,
-                dtype=fastest_dtype(size.hidden, 3 * size.hidden),
                 report=bars.report,
                 stage=f"training the {role}",
             )

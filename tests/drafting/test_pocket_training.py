@@ -34,7 +34,7 @@ def _losses(size: PocketSize, **options: object) -> tuple[list[float], torch.nn.
     def report(stage: str, done: int, total: int, detail: str) -> None:
         losses.append(float(detail.removeprefix("loss ")))
 
-    model = train_pocket(size, pocket_tokenizer(), seed=3, dtype=torch.float32, report=report, **options)  # type: ignore[arg-type]
+    model = train_pocket(size, pocket_tokenizer(), seed=3, report=report, **options)  # type: ignore[arg-type]
     return losses, model
 
 
@@ -44,7 +44,7 @@ def test_training_learns_and_a_seed_names_its_weights() -> None:
     assert losses == again
     assert losses[-1] < losses[0] - 0.5
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
-    other = train_pocket(TINY, pocket_tokenizer(), seed=4, dtype=torch.float32)
+    other = train_pocket(TINY, pocket_tokenizer(), seed=4)
     assert not torch.equal(next(model.parameters()), next(other.parameters()))
 
 
@@ -58,7 +58,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypat
             raise _KilledError
 
     with pytest.raises(_KilledError):
-        train_pocket(TINY, pocket_tokenizer(), seed=3, checkpoint=file, dtype=torch.float32, report=killed)
+        train_pocket(TINY, pocket_tokenizer(), seed=3, checkpoint=file, report=killed)
     rest, resumed = _losses(TINY, checkpoint=file)
     assert len(rest) == TINY.steps - 5
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
@@ -95,7 +95,7 @@ def test_the_tokenizer_gives_texts_back_and_cuts_digits() -> None:
 
 def test_a_saved_model_says_what_it_is(tmp_path: Path) -> None:
     tokenizer = pocket_tokenizer()
-    model = train_pocket(TINY, tokenizer, seed=3, dtype=torch.float32)
+    model = train_pocket(TINY, tokenizer, seed=3)
     solved = save_pocket(tmp_path, "pocket-tiny", model, tokenizer, TINY, 3, problems=20)
     loaded = load_model(tmp_path)
     record = json.loads((tmp_path / RECORD).read_text())

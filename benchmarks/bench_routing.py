@@ -1,0 +1,292 @@
+"""Step-level routing between the pocket models: what it saves, and what it costs in accuracy.
+
+    python benchmarks/bench_routing.py collect --problems 1500 --out rows.jsonl
+    python benchmarks/bench_routing.py sweep --problems 400 --prm PRM --router ROUTER --raw raw.jsonl \\
+        > benchmarks/results/routing.jsonl
+
+`collect` writes rows for `draftproof train router`, from problems that `sweep` does not use. `sweep` solves the same
+held-out problems at every setting of every policy, through the real graphs, with greedy decoding: one JSON line a
+setting, then one for the comparisons, all with bootstrap intervals over problems. Truth is the problems' own plan.
+`--raw` keeps a line for each problem and setting, and a sweep that was stopped goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import torch
+from bench_decode import machine, note
+
+from draftproof.drafting.language_models.local import LocalLanguageModel
+from draftproof.drafting.pocket.evaluation import held_out_problems
+from draftproof.drafting.pocket.problems import PocketProblem, problem
+from draftproof.drafting.pocket.truth import answers, fault_of
+from draftproof.metrics.bootstrap import bootstrap, paired_difference
+from draftproof.metrics.routing import area_between
+from draftproof.pipelines.arbitrage import create_arbitrage
+from draftproof.pipelines.glimp_router import create_glimp_router
+from draftproof.pipelines.step_features import collected_rows
+from draftproof.registry import create_verifier
+from draftproof.verdict import Verdict
+from draftproof.verifiers.pocket_step import PocketStepVerifier
+
+RSD = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1.0)
+ROUTER = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+ORACLE = (-1.0, 0.0, 1.0)
+GLIMPSE = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 1.1, 1.2, 1.3, 1.36, 1.5, 3.0)
+Row = dict[str, Any]
+
+
+class Kept:
+    """A verdict log in memory: how many, since all are in the graphs' outputs as well."""
+
+    def __init__(self) -> None:
+        self.verdicts = 0
+
+    def add(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts += len(verdicts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["collect", "sweep"])
+    parser.add_argument("--draft", default="pocket-draft")
+    parser.add_argument("--target", default="pocket-target")
+    parser.add_argument("--problems", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--raw", type=Path)
+    parser.add_argument("--prm", help="folder of a process reward model, for RSD")
+    parser.add_argument("--router", help="a fitted router")
+    parser.add_argument("--policies", nargs="+", default=["alone", "rsd", "router", "oracle", "glimpse"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    draft, target = LocalLanguageModel(arguments.draft), LocalLanguageModel(arguments.target)
+    if arguments.what == "collect":
+        collect(draft, target, arguments)
+    else:
+        sweep(draft, target, arguments)
+
+
+def collect(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argparse.Namespace) -> None:
+    source = random.Random("collected")
+    asked = [problem(source) for _ in range(arguments.problems)]
+    graph = create_arbitrage(draft, target, policy="collect", verifier=PocketStepVerifier(), log=Kept())
+    with arguments.out.open("w", encoding="utf-8") as file:
+        for _, output in solved(graph, asked, arguments.workers):
+            for row in collected_rows(output):
+                file.write(json.dumps(row) + "\n")
+
+
+def sweep(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argparse.Namespace) -> None:
+    asked = held_out_problems(arguments.problems)
+    known = done_before(arguments.raw)
+    rows: dict[tuple[str, float], list[Row]] = {}
+    for policy, threshold, create in settings(draft, target, arguments):
+        if (policy, threshold) in known and len(known[policy, threshold]) >= len(asked):
+            rows[policy, threshold] = known[policy, threshold][: len(asked)]
+            continue
+        started = time.perf_counter()
+        made = [row_of(policy, threshold, number, one, output) for number, (one, output) in enumerate(
+            solved(create(), asked, arguments.workers)
+        )]  # fmt: skip
+        rows[policy, threshold] = made
+        if arguments.raw:
+            with arguments.raw.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in made)
+        line = summary(made) | {"wall_seconds": time.perf_counter() - started}
+        note(line)
+    origin = machine(arguments) | {"benchmark": "routing", "draft": draft.identity, "target": target.identity}
+    told = [summary(each) for each in rows.values()]
+    for line in told:
+        print(json.dumps(origin | line))
+    print(json.dumps(origin | comparisons(rows)))
+
+
+def settings(
+    draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argparse.Namespace
+) -> Iterable[tuple[str, float, Callable[[], Any]]]:
+    wanted = arguments.policies
+
+    def arbitrage(policy: Any, threshold: float | None, verifier: Any = None) -> Callable[[], Any]:
+        return lambda: create_arbitrage(
+            draft, target, policy=policy, threshold=threshold, verifier=verifier, log=Kept()
+        )
+
+    def glimpse(threshold: float) -> Callable[[], Any]:
+        return lambda: create_glimp_router(draft, target, threshold=threshold, log=Kept())
+
+    if "alone" in wanted:
+        yield "draft-only", 0.0, arbitrage("draft-only", None)
+        yield "target-only", 0.0, arbitrage("target-only", None)
+    if "rsd" in wanted:
+        prm = create_verifier("process-reward", {"model": arguments.prm})
+        for threshold in RSD:
+            yield "rsd", threshold, arbitrage("rsd", threshold, prm)
+    if "router" in wanted:
+        router = create_verifier("router", {"file": arguments.router})
+        for threshold in ROUTER:
+            yield "router", threshold, arbitrage("router", threshold, router)
+    if "oracle" in wanted:
+        for threshold in ORACLE:
+            yield "oracle", threshold, arbitrage("oracle", threshold, PocketStepVerifier())
+    if "glimpse" in wanted:
+        for threshold in GLIMPSE:
+            yield "glimpse", threshold, glimpse(threshold)
+
+
+def solved(graph: Any, asked: Sequence[PocketProblem], workers: int) -> Iterable[tuple[PocketProblem, Any]]:
+    with ThreadPoolExecutor(workers) as pool:
+        made = pool.map(lambda one: timed(graph, one), asked)
+        yield from zip(asked, made, strict=True)
+
+
+def timed(graph: Any, one: PocketProblem) -> Any:
+    started = time.perf_counter()
+    output = graph.invoke({"problem": one.text})
+    return output | {"wall": time.perf_counter() - started}
+
+
+def row_of(policy: str, threshold: float, number: int, asked: PocketProblem, output: Any) -> Row:
+    """What became of one problem; of escalated steps, whether the target was right where the draft was not."""
+    texts = [step["text"] for step in output["steps"]]
+    kept = wasted = better = escalated = 0
+    for place, step in enumerate(output["steps"]):
+        kept += step["role"] == "draft"
+        if step["role"] == "target" and step["discarded"] is not None and step["discarded"]["role"] == "draft":
+            escalated += 1
+            drafted = fault_of(asked, texts[:place], step["discarded"]["text"]) is None
+            improved = not drafted and fault_of(asked, texts[:place], step["text"]) is None
+            better += improved
+            wasted += not improved
+    counts = output["counts"]
+    return {
+        "policy": policy,
+        "threshold": threshold,
+        "problem": number,
+        "right": answers(asked, output["text"]),
+        "finish": output["finish"],
+        "steps": len(texts),
+        "kept": kept,
+        "escalated_after_draft": escalated,
+        "wasted": wasted,
+        "target_tokens": counts["target_tokens"],
+        "draft_tokens": counts["draft_tokens_kept"] + counts["draft_tokens_discarded"],
+        "discarded_tokens": counts["draft_tokens_discarded"],
+        "seconds": output["wall"],
+    }
+
+
+def done_before(raw: Path | None) -> dict[tuple[str, float], list[Row]]:
+    known: dict[tuple[str, float], list[Row]] = defaultdict(list)
+    if raw is not None and raw.is_file():
+        for line in raw.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            known[row["policy"], row["threshold"]].append(row)
+    return known
+
+
+def ratio(above: str, below: str) -> Callable[..., float | None]:
+    def of(*columns: np.ndarray) -> float | None:
+        total = float(columns[1].sum())
+        return float(columns[0].sum()) / total if total else None
+
+    return of
+
+
+def summary(rows: Sequence[Row]) -> Row:
+    problems = [row["problem"] for row in rows]
+
+    def column(name: str) -> list[float]:
+        return [float(row[name]) for row in rows]
+
+    accuracy = bootstrap(lambda right: float(right.mean()), problems, column("right"))
+    waste = bootstrap(ratio("wasted", "escalated"), problems, column("wasted"), column("escalated_after_draft"))
+    steps, kept = sum(column("steps")), sum(column("kept"))
+    return {
+        "policy": rows[0]["policy"],
+        "threshold": rows[0]["threshold"],
+        "problems": len(rows),
+        "accuracy": accuracy.value,
+        "accuracy_interval": [accuracy.low, accuracy.high],
+        "acceptance": kept / steps if steps else 0.0,
+        "target_tokens": statistics.fmean(column("target_tokens")),
+        "draft_tokens": statistics.fmean(column("draft_tokens")),
+        "wasted_escalations": waste.value,
+        "wasted_interval": [waste.low, waste.high],
+        "seconds": statistics.fmean(column("seconds")),
+        "seconds_p95": float(np.quantile(column("seconds"), 0.95)),
+    }
+
+
+def comparisons(rows: dict[tuple[str, float], list[Row]]) -> Row:
+    """The bars: each policy's best setting against the target alone, and the curves' areas."""
+    told: Row = {"comparison": True}
+    alone = rows.get(("target-only", 0.0))
+    if alone is None:
+        return told
+    all_tokens = sum(row["target_tokens"] for row in alone)
+    problems = [row["problem"] for row in alone]
+    for policy, most in (("router", 0.5), ("rsd", 0.5), ("glimpse", 0.6)):
+        fitting = [
+            (setting, each)
+            for setting, each in rows.items()
+            if setting[0] == policy and sum(row["target_tokens"] for row in each) <= most * all_tokens
+        ]
+        if not fitting:
+            continue
+        setting, best = max(
+            fitting, key=lambda one: (sum(row["right"] for row in one[1]), -sum(row["target_tokens"] for row in one[1]))
+        )
+        lead = paired_difference(
+            lambda right: float(right.mean()),
+            problems,
+            [[float(row["right"]) for row in alone]],
+            [[float(row["right"]) for row in best]],
+        )
+        told[policy] = {
+            "threshold": setting[1],
+            "accuracy_less_target_only": lead.value,
+            "interval": [lead.low, lead.high],
+            "target_tokens_share": sum(row["target_tokens"] for row in best) / all_tokens,
+        }
+    curves = {
+        policy: [
+            (s["acceptance"], s["accuracy"])
+            for s in map(summary, (each for key, each in rows.items() if key[0] == policy))
+        ]
+        for policy in ("rsd", "router", "oracle")
+    }
+    if all(curves.values()):
+        ends = [
+            (summary(each)["acceptance"], summary(each)["accuracy"])
+            for key, each in rows.items()
+            if key[0] in ("draft-only", "target-only")
+        ]
+        full = {policy: [*points, *ends] for policy, points in curves.items()}
+        gained = area_between(full["router"], full["rsd"])
+        possible = area_between(full["oracle"], full["rsd"])
+        if gained and possible:
+            told["area_router_over_rsd"] = gained.area
+            told["area_oracle_over_rsd"] = possible.area
+            told["gap_closed"] = gained.area / possible.area if possible.area > 0 else None
+    return told
+
+
+if __name__ == "__main__":
+    main()
