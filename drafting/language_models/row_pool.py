@@ -23,14 +23,14 @@ class RowPool:
     def take(self, ids: Sequence[int]) -> int:
         """The row that has most of `ids` from the beginning, or the id of a new one, to be opened.
 
-        A row is only taken where at least half of what it holds is of use: else the greater part would be lost to
-        whoever comes back for it, as when several questions begin with the same instruction.
+        A row is only taken where all that it was begun with is of use, or half of all that it holds: else the greater
+        part would be lost to whoever comes back for it, as when several questions begin with the same instruction.
         """
         rows, best, most = self._session.rows, None, 0
         for row in self._idle:
-            held = rows[row].tokens
-            common = common_length(held, ids)
-            if common >= most and common and 2 * common >= len(held):
+            held = rows[row]
+            common = common_length(held.tokens, ids)
+            if common >= max(most, 1) and (common >= held.prompt_length or 2 * common >= len(held.tokens)):
                 best, most = row, common
         if best is None:
             return new_row()
