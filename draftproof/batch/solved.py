@@ -14,6 +14,7 @@ from draftproof.subject import Granularity, SubjectKey
 from draftproof.trace import Trace
 from draftproof.verdict import Cost, ErrorEvidence, Guarantee, Outcome, Proposition, Verdict
 
+MARK = "solved@"
 ERROR = "error"
 """`finish` of a problem whose pipeline failed."""
 
@@ -128,7 +129,7 @@ def mark_of(signature: str) -> PlannedVerifier:
     """Who says that a problem is solved by the pipeline of this signature: one name for all attempts."""
     arguments = {"pipeline": signature}
     return PlannedVerifier(
-        identity=f"solved@1#{short(digest(arguments))}",
+        identity=f"{MARK}1#{short(digest(arguments))}",
         granularity=Granularity.TRACE,
         proposition=Proposition.COMPLETE,
         guarantee=Guarantee.EXECUTED,

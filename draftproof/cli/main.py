@@ -15,6 +15,7 @@ import typer
 
 from draftproof import __version__
 from draftproof.cli import db, doctor, generate, models, runs, train, verdicts, verifiers, verify
+from draftproof.cli import run as run_command
 from draftproof.errors import DraftproofError, ExitStatus
 
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
@@ -39,6 +40,7 @@ Exit status: 0 settled · 1 bug · 2 usage · 3 items errored or unreadable · 4
 
 app.command("verify", help=verify.HELP)(verify.verify)
 app.command("generate", help=generate.HELP)(generate.generate)
+app.command("run", help=run_command.HELP)(run_command.run)
 app.add_typer(runs.app, name="runs")
 app.add_typer(verdicts.app, name="verdicts")
 app.add_typer(verifiers.app, name="verifiers")

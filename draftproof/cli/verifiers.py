@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from draftproof.cli import calibrate
 from draftproof.cli.options import Json
 from draftproof.errors import DraftproofError, ExitStatus
 
 if TYPE_CHECKING:
     from draftproof.batch.selftest import Case
 
-app = typer.Typer(no_args_is_help=True, help="List verifiers, show one, or test that they work here.")
+app = typer.Typer(no_args_is_help=True, help="List verifiers, show one, calibrate one, or test that they work here.")
+app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
 
 
 @app.command("list", help="All verifiers, built in and from other packages.")

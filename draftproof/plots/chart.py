@@ -39,6 +39,7 @@ class Point:
 class Series:
     name: str
     points: tuple[Point, ...]
+    """Joined by a line in this order."""
     level: bool = False
     """Whether a dashed line across the chart shows the height of its first point: what others are compared with."""
 
@@ -110,7 +111,7 @@ class _Drawing:
         if not series.points:
             return
         colour = COLOURS[index % len(COLOURS)]
-        placed = sorted((self._place(point.x, point.y), point) for point in series.points)
+        placed = [(self._place(point.x, point.y), point) for point in series.points]
         yield f'<g class="series" data-name="{escape(series.name)}">'
         if series.level:
             at = self._place(series.points[0].x, series.points[0].y)[1]

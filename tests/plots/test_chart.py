@@ -95,8 +95,9 @@ finite = st.floats(-1e9, 1e9, allow_nan=False).map(lambda value: round(value, 6)
 @given(st.lists(finite, min_size=1, max_size=20))
 def test_an_axis_covers_its_values_with_few_ticks_that_read_differently(values: list[float]) -> None:
     axis = scale(values)
-    assert axis.low <= min(values) + 1e-6 * abs(min(values)) + 1e-9
-    assert axis.high >= max(values) - 1e-6 * abs(max(values)) - 1e-9
+    slack = 1e-6 * (axis.high - axis.low)
+    assert axis.low - slack <= min(values)
+    assert max(values) <= axis.high + slack
     assert 2 <= len(axis.ticks) <= 9
     assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks)
 
@@ -106,3 +107,10 @@ def test_bounds_are_kept(values: list[float]) -> None:
     axis = scale(values, within=(0.0, 100.0))
     assert axis.low >= 0.0
     assert axis.high <= 100.0
+
+
+@given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=20))
+def test_what_is_never_negative_gets_no_negative_ticks(values: list[float]) -> None:
+    axis = scale(values, within=(0.0, math.inf))
+    assert axis.low >= 0.0
+    assert axis.high >= max(values) * (1 - 1e-6) - 1e-6
