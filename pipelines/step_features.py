@@ -77,6 +77,7 @@ def collected_rows(output: StepOutput) -> list[dict[str, Any]]:
             {
                 "id": output["id"],
                 "problem": output["problem"],
+                "opening": output["opening"],
                 "position": position,
                 "context": [other["text"] for other in earlier],
                 "writers": [other["role"] for other in earlier],

@@ -1,0 +1,161 @@
+"""What every step-level graph owes its users: it runs alone, in parts, in batches, inside others, and after a pause."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph import END, START, StateGraph
+
+from draftproof.pipelines.step_state import StepOutput
+from tests.pipelines.graphs import GRAPHS, INPUT, Build
+from tests.pipelines.scripted import Log
+
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+
+
+@pytest.fixture(params=list(GRAPHS))
+def build(request: pytest.FixtureRequest) -> Build:
+    return GRAPHS[request.param]
+
+
+@pytest.fixture
+def expected(build: Build) -> Any:
+    return build(Log()).compile().invoke(INPUT)
+
+
+def test_the_output_is_what_is_promised(expected: Any) -> None:
+    assert set(expected) == StepOutput.__required_keys__
+    assert expected["finish"] == "end"
+    assert (expected["id"], expected["reference_answer"], expected["attempt"]) == ("sum", "3", 0)
+
+
+def test_the_same_problem_takes_the_same_course(build: Build, expected: Any) -> None:
+    assert untimed(build(Log()).compile().invoke(INPUT)) == untimed(expected)
+
+
+def test_a_stream_shows_each_node(build: Build, expected: Any) -> None:
+    graph = build(Log()).compile()
+    parts = list(graph.stream(INPUT, stream_mode="updates"))
+    assert next(iter(parts[0])) == "open"
+    assert next(iter(parts[-1])) == "close"
+    assert untimed(parts[-1]["close"]) == untimed(expected) | {"candidates": {}, "route": None}
+    *_, last = graph.stream(INPUT, stream_mode="values")
+    assert untimed(last) == untimed(expected) | {"candidates": {}, "route": None, "phase": "answer", "stop": "end"}
+
+
+def test_a_batch_is_each_by_itself(build: Build, expected: Any) -> None:
+    log = Log()
+    outputs = build(log).compile().batch([INPUT, {"problem": "And 2+2?"}, INPUT])
+    assert [untimed(outputs[0]), untimed(outputs[2])] == [untimed(expected)] * 2
+    assert outputs[1]["opening"] != outputs[0]["opening"]
+    assert {verdict.subject.trace_digest for verdict in log} == {output["opening"] for output in outputs}
+
+
+def test_it_can_be_awaited(build: Build, expected: Any) -> None:
+    assert untimed(asyncio.run(build(Log()).compile().ainvoke(INPUT))) == untimed(expected)
+
+
+def test_it_is_a_part_of_other_graphs(build: Build, expected: Any) -> None:
+    class Outer(TypedDict, total=False):
+        problem: str
+        id: str
+        reference_answer: str
+        answer: str
+        finish: str
+        words: int
+
+    def count(state: Outer) -> Outer:
+        return {"words": len(state["answer"].split())}
+
+    outer = StateGraph(Outer)
+    outer.add_node("solve", build(Log()).compile())
+    outer.add_node("count", count)
+    outer.add_edge(START, "solve")
+    outer.add_edge("solve", "count")
+    outer.add_edge("count", END)
+    result = outer.compile().invoke(INPUT)  # type: ignore[call-overload]
+    assert result["answer"] == expected["answer"]
+    assert result["words"] == len(expected["answer"].split())
+
+
+def test_it_pauses_anywhere_and_goes_on(build: Build, expected: Any) -> None:
+    """With the user's checkpointer, before every node in turn; nothing is written, asked or logged twice."""
+    log = Log()
+    graph = build(log).compile(strict_saver(), interrupt_before="*")
+    config: Any = {"configurable": {"thread_id": "1"}}
+    graph.invoke(INPUT, config)
+    pauses = 0
+    while graph.get_state(config).next:
+        state = graph.get_state(config).values
+        assert json.loads(json.dumps(state, allow_nan=False)) == state
+        result = graph.invoke(None, config)
+        pauses += 1
+    assert pauses > len(expected["steps"])
+    assert untimed(result) == untimed(expected)
+    keys = [(verdict.subject, verdict.verifier, verdict.sample) for verdict in log]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_thread_can_be_used_again(build: Build, expected: Any) -> None:
+    graph = build(Log()).compile(strict_saver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    graph.invoke({"problem": "And 2+2?"}, config)
+    again = graph.invoke(INPUT, config)
+    assert untimed(again) == untimed(expected)
+
+
+def test_the_output_is_plain_json(expected: Any) -> None:
+    assert json.loads(json.dumps(expected, allow_nan=False)) == expected
+    serde = strict_serde()
+    assert serde.loads_typed(serde.dumps_typed(expected)) == expected
+
+
+def test_checkpoints_in_a_file(build: Build, expected: Any, tmp_path: Path) -> None:
+    sqlite = pytest.importorskip("langgraph.checkpoint.sqlite")
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with sqlite.SqliteSaver.from_conn_string(str(tmp_path / "a.db")) as saver:
+        build(Log()).compile(saver, interrupt_before=["append"]).invoke(INPUT, config)
+    with sqlite.SqliteSaver.from_conn_string(str(tmp_path / "a.db")) as saver:
+        assert untimed(build(Log()).compile(saver).invoke(None, config)) == untimed(expected)
+
+
+def test_the_picture_in_the_docs_is_the_graphs(build: Build, request: pytest.FixtureRequest, checkout: Path) -> None:
+    """Written anew where it has changed, and then this fails once, so that the change is seen."""
+    name = PICTURES.get(request.node.callspec.params["build"], request.node.callspec.params["build"])
+    file = checkout / "docs" / "pictures" / f"{name}.mmd"
+    drawn = build(Log()).compile().get_graph().draw_mermaid()
+    before = file.read_text(encoding="utf-8") if file.exists() else None
+    if before != drawn:
+        file.write_text(drawn, encoding="utf-8")
+    assert before == drawn, f"{file} was drawn anew"
+
+
+PICTURES = {"arbitrage-router": "arbitrage-rsd", "arbitrage-collect": "arbitrage-oracle"}
+"""Policies that are one graph."""
+
+
+def strict_serde() -> JsonPlusSerializer:
+    """LangGraph's strict mode: what is no plain value does not come back."""
+    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+
+
+def strict_saver() -> InMemorySaver:
+    return InMemorySaver(serde=strict_serde())
+
+
+def untimed(output: Any) -> dict[str, Any]:
+    """Without how long verifiers took, which is never the same twice."""
+    routes = [step["route"] for step in output["steps"]]
+    kept = {key: value for key, value in output.items() if key != "seconds"}
+    return kept | {
+        "steps": [
+            step | {"route": route and {**route, "seconds": 0.0}}
+            for step, route in zip(output["steps"], routes, strict=True)
+        ]
+    }
