@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from draftproof.cli import train_draft, train_exits, train_history, train_pocket, train_router, train_uncertainty
+from draftproof.cli import (
+    train_draft,
+    train_exits,
+    train_history,
+    train_pocket,
+    train_process_reward,
+    train_router,
+    train_uncertainty,
+)
 from draftproof.cli.options import Json
 from draftproof.cli.train_options import (
     Backend,
@@ -188,3 +196,4 @@ app.command("kangaroo", help=train_exits.KANGAROO_HELP)(train_exits.kangaroo)
 app.command("pocket", help=train_pocket.HELP)(train_pocket.pocket)
 app.command("router", help=train_router.HELP)(train_router.router)
 app.command("uncertainty-head", help=train_uncertainty.HELP)(train_uncertainty.uncertainty_head)
+app.command("process-reward", help=train_process_reward.HELP)(train_process_reward.process_reward)
