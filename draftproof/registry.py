@@ -89,6 +89,16 @@ _BUILT_IN = (
         "draftproof.verifiers.process_reward.verifier:ProcessRewardVerifier",
         "Score every step by a process reward model (guarantee: opinion).",
     ),
+    Listing(
+        "calibrated",
+        "draftproof.verifiers.combining.calibrated:calibrated",
+        "Another verifier with calibrated scores, from a file of `verifiers calibrate` (guarantee: opinion).",
+    ),
+    Listing(
+        "conformal",
+        "draftproof.verifiers.combining.conformal:conformal",
+        "Another verifier under thresholds that bound its error rates, from such a file (guarantee: statistical).",
+    ),
 )
 
 

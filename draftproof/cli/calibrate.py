@@ -164,10 +164,11 @@ def _show_calibrator(fitted: Calibrator, output: Path, file: str) -> None:
     screen = out()
     on, apart = fitted.fitted_on, fitted.measured_on
     measured = f"on {apart.right} right and {apart.wrong} wrong subjects of {apart.problems} problems held out"
-    table = Table(title=plain(f"{fitted.verifier.name}, {fitted.calibration.kind}: {measured}"), title_justify="left")
+    screen.print(plain(f"{fitted.verifier.name}, {fitted.calibration.kind}: {measured}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("", "before", "after", "change"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, told in (("Brier score", fitted.brier), ("ECE", fitted.ece), ("log loss", fitted.log_loss)):
+        table.add_column(column, justify="right" if column else "left")
+    for name, told in (("Brier", fitted.brier), ("ECE", fitted.ece), ("log loss", fitted.log_loss)):
         table.add_row(name, _figure(told.before), _figure(told.after), _figure(told.change, sign="+"))
     screen.print(table)
     generators = ", ".join(f"{name or 'not stated'} ({count})" for name, count in sorted(fitted.generators.items()))
@@ -203,4 +204,4 @@ def _show_thresholds(fitted: ConformalThresholds, output: Path, file: str) -> No
 
 
 def _figure(told: Measured, sign: str = "") -> str:
-    return f"{told.value:{sign}.4f} [{told.low:{sign}.4f}, {told.high:{sign}.4f}]"
+    return f"{told.value:{sign}.3f} [{told.low:{sign}.3f}, {told.high:{sign}.3f}]"

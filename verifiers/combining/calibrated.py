@@ -2,6 +2,7 @@
 
 Accepts at a calibrated probability of at least the threshold and rejects below it. Where the
 verifier abstains or errs, so does this: calibration knows nothing that the verifier did not say.
+A rejection that was computed or proved stands, however probable the step looks on average.
 The guarantee is *opinion*: a probability is right on average and bounds nothing (see `conformal`).
 """
 
@@ -17,7 +18,7 @@ from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.calibration import Calibrator
 from draftproof.verifiers.combining.labelled import UNKNOWN_GENERATOR
-from draftproof.verifiers.combining.parts import ask, described, told
+from draftproof.verifiers.combining.parts import HARD, ask, described, told
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Calibrated:
     def _decided(self, part: Verdict, probability: float | None) -> tuple[Outcome, str]:
         if part.outcome in (Outcome.ERROR, Outcome.ABSTAIN):
             return part.outcome, part.reason
+        if part.outcome is Outcome.REJECT and self.verifier.guarantee in HARD:
+            return Outcome.REJECT, part.reason
         if probability is None:
             return Outcome.ABSTAIN, "no_score" if part.score is None else "state_not_in_calibration"
         if probability >= self.threshold:

@@ -7,8 +7,11 @@ from typing import Any
 
 from draftproof.errors import UsageError
 from draftproof.subject import Subject
-from draftproof.verdict import Cost, Verdict
+from draftproof.verdict import Cost, Guarantee, Verdict
 from draftproof.verifier import VerdictLog, Verifier, identity, run_verifier
+
+HARD = (Guarantee.PROOF, Guarantee.EXACT)
+"""Verifiers that prove or compute: no soft score overrules their rejections."""
 
 
 class Kept:

@@ -25,14 +25,12 @@ from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.logistic import fit, logit, sigmoid
-from draftproof.verifiers.combining.parts import ask, by_subject, described, hold_alike, spent, told
+from draftproof.verifiers.combining.parts import HARD, ask, by_subject, described, hold_alike, spent, told
 from draftproof.verifiers.combining.stored import Stored
 
 EPSILON = 1e-3
 """How far from 0 and 1 a soft verifier's score is read: its certainty is worth 6.9 nats and no more."""
 LEAST_OF_A_CLASS = 10
-
-HARD = (Guarantee.PROOF, Guarantee.EXACT)
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

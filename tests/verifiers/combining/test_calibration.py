@@ -20,6 +20,7 @@ from draftproof.verifiers.combining.calibrated import Calibrated
 from draftproof.verifiers.combining.calibration import Calibrator, fit_calibrator
 from draftproof.verifiers.combining.labelled import hold_labels_exist, label_verdicts, split_by_problem
 from draftproof.verifiers.combining.maps import Isotonic, Platt, Table
+from draftproof.verifiers.combining.stored import FittedFor
 from tests.verifiers.combining.scripted import Log, Scripted, labelled, overconfident, subjects
 
 
@@ -131,6 +132,20 @@ def test_an_abstention_and_an_error_stay_what_they_are(calibrator: Calibrator) -
     assert (silent.outcome, silent.score, silent.calibrated) == (Outcome.ABSTAIN, None, False)
     assert (broken.outcome, broken.score) == (Outcome.ERROR, None)
     assert spoke.outcome is Outcome.ACCEPT
+
+
+def test_a_computed_rejection_stands_however_probable_the_step_is() -> None:
+    exact = Scripted(guarantee=Guarantee.EXACT)
+    examples = overconfident(600, seed=4)
+    said = [labelled(0.0 if i % 3 else 1.0, i % 4 != 0, trace=e.trace, problem=e.problem, verifier=exact)
+            for i, e in enumerate(examples)]  # fmt: skip
+    lenient = fit_calibrator(exact, said, "table")
+    (found,) = check(Calibrated(exact, lenient), "0.0")
+    assert found.score is not None
+    assert found.score > 0.5
+    assert found.outcome is Outcome.REJECT
+    (soft,) = check(Calibrated(Scripted(), lenient.model_copy(update={"verifier": FittedFor.of(Scripted())})), "0.0")
+    assert soft.outcome is Outcome.ACCEPT
 
 
 def test_a_generator_that_the_calibrator_never_saw_is_told(calibrator: Calibrator) -> None:
