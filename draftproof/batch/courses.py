@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from draftproof.batch.solved import MARK
+from draftproof.batch.problems import Problem
+from draftproof.batch.solved import MARK, Solved, recalled
+from draftproof.errors import UsageError
 from draftproof.store.queries import VerdictFilter
-from draftproof.store.records import StoredVerdict
+from draftproof.store.records import Run, StoredVerdict
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.trace import Trace
 
@@ -43,3 +45,42 @@ def course_verdicts(store: VerdictStore, opening: str) -> list[StoredVerdict]:
     """What the graph itself said about an opening, in the order in which it did."""
     rows = store.iter_verdicts(VerdictFilter(trace=opening), order="oldest")
     return [row for row in rows if row.payload is not None and not row.verifier.startswith(MARK)]
+
+
+def is_pipeline_run(run: Run) -> bool:
+    return any(each.identity.startswith(MARK) for each in run.verifiers)
+
+
+def solved_of_run(store: VerdictStore, run: Run) -> Iterator[Solved]:
+    """What became of each problem of a pipeline run, as they were begun; those without an end are left out."""
+    mark = next(each.identity for each in run.verifiers if each.identity.startswith(MARK))
+    rows = store.iter_verdicts(VerdictFilter(run=run.id, verifier=mark))
+    ends = {row.subject.trace_digest: row.verdict for row in rows if row.payload is not None}
+    for opening in store.run_traces(run.id):
+        verdict = ends.get(opening.digest)
+        if verdict is None:
+            continue
+        finished = verdict.raw["trace"]
+        trace = None if finished is None else store.get_trace(str(finished)).trace
+        yield recalled(problem_of(opening), verdict, trace)
+
+
+def problem_of(opening: Trace) -> Problem:
+    source = opening.source
+    return Problem(
+        text=opening.problem,
+        id=str(opening.meta.get("problem_id") or opening.id),
+        answer=opening.reference_answer,
+        file=source.file if source else "",
+        line=source.line if source else 0,
+    )
+
+
+def sweep_runs(store: VerdictStore, run: Run) -> list[Run]:
+    """All runs of the sweep that `run` is one of, oldest first. Raises UsageError where it is of none."""
+    sweep = run.settings.get("sweep")
+    if sweep is None:
+        raise UsageError(
+            f"Run {run.id[:8]} is no part of a sweep.", remedy="draftproof run PIPELINE FILE --sweep makes one."
+        )
+    return [each for each in reversed(store.runs()) if each.settings.get("sweep") == sweep]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +22,17 @@ class Setting:
     pipeline: str
     policy: str | None
     threshold: float | None
+
+    @classmethod
+    def recorded(cls, settings: Mapping[str, Any]) -> Setting:
+        """From the settings of a stored run."""
+        threshold = settings["threshold"]
+        return cls(
+            settings["series"],
+            settings["pipeline"],
+            settings["policy"],
+            None if threshold is None else float(threshold),
+        )
 
     def __str__(self) -> str:
         return self.series if self.threshold is None else f"{self.series} {self.threshold:g}"
@@ -52,6 +63,7 @@ class Measured:
 
 def measure(setting: Setting, run: str, solved: Sequence[Solved]) -> Measured:
     """The measures of all problems of a setting. A failure is a wrong answer; it has no latency and no steps."""
+    solved = sorted(solved, key=lambda one: (one.problem.line, one.problem.text))  # the same draws, whoever was first
     tally = Tally()
     for one in solved:
         tally.read += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from draftproof.cli.options import Json, Limit, Store, store_url
 
 if TYPE_CHECKING:
     from draftproof.batch.metrics import Measure
+    from draftproof.batch.tally import Tally
     from draftproof.store.records import Run
     from draftproof.store.verdict_store import VerdictStore
 
@@ -57,6 +59,16 @@ def show(
             "first-error location, precision and recall of steps, with 95 % intervals.",
         ),
     ] = False,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Of a run of a sweep: all of its settings, measured side by side, instead of the run itself.",
+        ),
+    ] = False,
+    out_: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="With --sweep: draw the charts into this folder.")
+    ] = None,
     store: Store = None,
     json_output: Json = False,
 ) -> None:
@@ -66,10 +78,16 @@ def show(
 
     with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
         found = opened.run(run)
+        if sweep:
+            _show_sweep(opened, found, out_, json_output)
+            return
         totals = opened.conservation(found.id)
+        tally = _tally(opened, found)
         measures = _against_labels(opened, found) if against_labels else None
     if json_output:
         shown = _run_json(found) | {"conservation": [conservation_json(total) for total in totals]}
+        if tally is not None:
+            shown["pipeline"] = tally.as_json()
         if measures is not None:
             shown["against_labels"] = {
                 name: {m.name: dataclasses.asdict(m) for m in each} for name, each in measures.items()
@@ -83,8 +101,39 @@ def show(
         screen.print(
             plain(f"{total.verifier.partition('@')[0]:>12}  ", "dim") + plain(conservation_line(total)), soft_wrap=True
         )
+    if tally is not None:
+        from draftproof.cli.run_summary import summary_lines
+
+        screen.print()
+        for line in summary_lines(tally, int(found.counts.get("rejected", 0))):
+            screen.print(plain(line), soft_wrap=True)
     if measures is not None:
         _print_measures(measures)
+
+
+def _tally(store: VerdictStore, run: Run) -> Tally | None:
+    """Of a pipeline run: what became of its problems."""
+    from draftproof.batch.courses import is_pipeline_run, solved_of_run
+    from draftproof.batch.tally import Tally
+
+    if not is_pipeline_run(run):
+        return None
+    tally = Tally(read=sum(1 for _ in store.run_traces(run.id)))
+    for solved in solved_of_run(store, run):
+        tally.add(solved)
+    return tally
+
+
+def _show_sweep(store: VerdictStore, run: Run, folder: Path | None, as_json: bool) -> None:
+    from draftproof.batch.courses import solved_of_run, sweep_runs
+    from draftproof.batch.sweep_measures import Setting, measure
+    from draftproof.cli.run_folder import RunFolder
+    from draftproof.cli.sweep_report import write_report
+
+    runs = sweep_runs(store, run)
+    measured = [measure(Setting.recorded(each.settings), each.id, list(solved_of_run(store, each))) for each in runs]
+    models = f"{run.settings['draft']} and {run.settings['target']}, {run.settings['workers']} at once"
+    write_report(measured, None if folder is None else RunFolder(folder), models=models, as_json=as_json)
 
 
 def _run_json(run: Run) -> dict[str, object]:

@@ -153,7 +153,7 @@ def run_sweep(
         measured.append(measure(setting, run.id, solved))
         folder.add(SETTINGS_FILE, measured[-1].as_json())
     first = settings[0][1]
-    models = f"{first.draft.name} and {first.target.name}, {job.workers} at once"
+    models = f"{first.draft.identity} and {first.target.identity}, {job.workers} at once"
     write_report(measured, folder, models=models, as_json=job.as_json)
     for line in rejects_lines({str(sink.path): sink.count} if sink.count else {}):
         say(visible(line))

@@ -13,10 +13,22 @@ from draftproof.cli.screen import COLOURS, SIGNS, one_line, plain
 from draftproof.store.records import StoredVerdict
 from draftproof.subject import Granularity
 from draftproof.trace import StepLabel, Trace
-from draftproof.verdict import AcceptanceEvidence, EquationEvidence, ErrorEvidence, Evidence, LeanEvidence, Outcome
+from draftproof.verdict import (
+    AcceptanceEvidence,
+    EquationEvidence,
+    ErrorEvidence,
+    Evidence,
+    FeatureEvidence,
+    LeanEvidence,
+    Outcome,
+    RouteEvidence,
+    StepEvidence,
+    VotesEvidence,
+)
 
 _WORST_FIRST = (Outcome.REJECT, Outcome.ERROR, Outcome.ACCEPT, Outcome.ABSTAIN)
 MAX_EVIDENCE = 6
+MAX_VOTES = 12
 MAX_VALUE = 40
 """Characters of a value; the store holds more."""
 
@@ -33,7 +45,7 @@ def trace_view(trace: Trace, verdicts: Iterable[StoredVerdict]) -> RenderableTyp
     parts: list[RenderableType] = [_header(trace), plain(trace.problem.strip(), "italic"), Text()]
     for position in range(len(trace.steps)):
         parts += step_view(trace, position, by_step[position])
-    parts += [line for verdict in whole for line in _verdict_lines(verdict)]
+    parts += [line for verdict in whole for line in verdict_lines(verdict)]
     return Group(*parts)
 
 
@@ -45,7 +57,7 @@ def step_view(trace: Trace, position: int, verdicts: Sequence[StoredVerdict]) ->
     spans = [evidence for verdict in verdicts for evidence in wrong_evidence(verdict)]
     body = marked(trace.steps[position].text, spans, COLOURS[outcome] if outcome is not Outcome.ABSTAIN else "")
     lines: list[RenderableType] = [head, Padding(body, (0, 0, 0, 2))]
-    lines += [Padding(line, (0, 0, 0, 4)) for verdict in verdicts for line in _verdict_lines(verdict)]
+    lines += [Padding(line, (0, 0, 0, 4)) for verdict in verdicts for line in verdict_lines(verdict)]
     return [*lines, Text()]
 
 
@@ -94,6 +106,22 @@ def evidence_line(evidence: Evidence) -> Text:
         case AcceptanceEvidence():
             drafted = f"{evidence.drafter} drafted {evidence.drafted}, {evidence.rule} accepted {evidence.accepted}"
             return plain("drafted nothing" if not evidence.drafted else drafted)
+        case StepEvidence():
+            state = "" if evidence.kept else "discarded, "
+            head = plain(f"{evidence.role} wrote ({state}{evidence.tokens} tokens, {evidence.cause}): ", "dim")
+            return head + plain(one_line(evidence.text, 100), "" if evidence.kept else "dim")
+        case RouteEvidence():
+            score = "nothing to compare" if evidence.score is None else f"{evidence.score:.4g}"
+            against = "" if evidence.threshold is None else f" against {evidence.threshold:g}"
+            return Text.assemble(plain(f"{evidence.policy}: {score}{against} → "), plain(evidence.to, "bold"))
+        case VotesEvidence():
+            winner = "none" if evidence.winner is None else one_line(evidence.winner, 40)
+            given = ", ".join(one_line(vote, 20) or "unread" for vote in evidence.votes[:MAX_VOTES])
+            more = f", … of {len(evidence.votes)}" if len(evidence.votes) > MAX_VOTES else ""
+            agreed = plain(f" with {evidence.agreement:.0%} of the votes: ", "dim")
+            return Text.assemble(plain(winner, "bold"), agreed, plain(f"{given}{more}"))
+        case FeatureEvidence():
+            return plain(", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items()), "dim")
         case ErrorEvidence():
             return Text.assemble(plain(f"{evidence.type}: ", "yellow"), plain(one_line(evidence.message, 160)))
         case _:
@@ -124,7 +152,8 @@ def _equation(evidence: EquationEvidence) -> Text:
     return line
 
 
-def _verdict_lines(verdict: StoredVerdict) -> list[Text]:
+def verdict_lines(verdict: StoredVerdict) -> list[Text]:
+    """A verdict and its evidence, a line each."""
     name = verdict.verifier.partition("#")[0]
     colour = COLOURS[verdict.outcome]
     reason = plain(f"  {verdict.reason}", "dim")

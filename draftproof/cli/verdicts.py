@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from draftproof.store.queries import VerdictFilter
     from draftproof.store.records import Difference, StoredVerdict
     from draftproof.store.verdict_store import VerdictStore
+    from draftproof.trace import Trace
 
 app = typer.Typer(no_args_is_help=True, help="Query, show, compare, override and export stored verdicts.")
 
@@ -95,7 +97,12 @@ def query(
     print(f"{shown:,} of {total:,} verdicts{f' ({by_outcome})' if total else ''}", file=sys.stderr)
 
 
-@app.command("show", help="A trace step by step, coloured by outcome, with the evidence of every verdict.")
+@app.command(
+    "show",
+    help="A trace step by step, coloured by outcome, with the evidence of every verdict. Of a trace that a pipeline "
+    "wrote, its route: who wrote each step, what was compared to decide it, and what was discarded. With --run, "
+    "--verifier or --history, the verdicts themselves.",
+)
 def show(
     trace: Annotated[str, typer.Argument(metavar="TRACE", help="Id of a trace, its digest, or the start of one.")],
     run: RunOption = None,
@@ -104,6 +111,7 @@ def show(
     store: Store = None,
     json_output: Json = False,
 ) -> None:
+    from draftproof.cli.route_view import route_view
     from draftproof.cli.screen import out
     from draftproof.cli.trace_view import trace_view
     from draftproof.store.queries import VerdictFilter
@@ -113,11 +121,18 @@ def show(
         stored = opened.get_trace(trace)
         where = VerdictFilter(run=run, trace=stored.digest, verifier=verifier, history=history)
         rows = list(opened.iter_verdicts(where, order="subject"))
+        route = None if run or verifier or history else _route(opened, stored.trace)
     if json_output:
         verdicts = [json.loads(row.payload) for row in rows if row.payload is not None]
-        print(json.dumps({"trace": stored.trace.model_dump(mode="json"), "verdicts": verdicts}))
+        print(json.dumps({"trace": stored.trace.model_dump(mode="json"), "verdicts": verdicts, "route": route}))
         return
-    out().print(trace_view(stored.trace, rows))
+    if route is None:
+        out().print(trace_view(stored.trace, rows))
+    else:
+        own = (
+            rows if stored.trace.steps else ()
+        )  # what others say of the finished text; an opening's rows are the route
+        out().print(route_view(stored.trace, route, own))
 
 
 @app.command("diff", help="Where two runs (or two verifier identities, with --verifiers) disagree.")
@@ -257,6 +272,20 @@ def _filter(
         label_mismatch=label_mismatch,
         history=history,
     )
+
+
+def _route(store: VerdictStore, trace: Trace) -> Mapping[str, Any] | None:
+    """The course that a pipeline's verdicts tell of; None for a trace that none wrote, or that they do not tell."""
+    from draftproof.batch.courses import course_of, opening_of
+    from draftproof.errors import InputError, MissingExtraError
+
+    opening = opening_of(trace)
+    if opening is None:
+        return None
+    try:
+        return course_of(store, opening)
+    except (InputError, UnknownNameError, MissingExtraError):
+        return None  # not all of its verdicts are here: they are shown one by one
 
 
 def _print_rows(rows: list[StoredVerdict]) -> int:

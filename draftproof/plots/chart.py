@@ -19,6 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 190, 48, 62
 _ACROSS, _DOWN = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _RADIUS = 4.5
+_MARK_WIDTH = 22
 _INK, _GRID = "#222222", "#dddddd"
 
 
@@ -87,6 +88,8 @@ class _Drawing:
 
     def __init__(self, x: Axis, y: Axis, over: Scale, up: Scale) -> None:
         self._x, self._y, self._over, self._up = x, y, over, up
+        self._marked: list[tuple[float, float]] = []
+        """Where a mark stands already: another one upon it could not be read."""
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
         across = self._over.share(x * (100.0 if self._x.percent else 1.0))
@@ -126,7 +129,8 @@ class _Drawing:
                 bar = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 3:.1f} {low:.1f}h6M{x - 3:.1f} {high:.1f}h6"
                 yield f'<path class="interval" d="{bar}" stroke="{colour}" stroke-width="1.2" opacity="0.6"/>'
             yield _form(index, x, y, colour, point.says or series.name)
-            if point.mark:
+            if point.mark and all(abs(x - left) > _MARK_WIDTH or abs(y - up) > 9 for left, up in self._marked):
+                self._marked.append((x, y))
                 yield _text(x + 6, y - 6, point.mark, colour="#666666", size=9)
         yield "</g>"
 
