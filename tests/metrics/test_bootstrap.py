@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from draftproof.errors import UsageError
-from draftproof.metrics.bootstrap import bootstrap, paired_difference
+from draftproof.metrics.bootstrap import bootstrap, paired, paired_difference
 from draftproof.metrics.classification import roc_auc
 
 
@@ -56,6 +56,16 @@ def test_pairing_takes_out_what_both_have_in_common() -> None:
     assert one.high is not None
     assert other.low is not None
     assert other.low < one.high  # unpaired, nothing could be said
+
+
+def test_each_side_of_a_pair_is_its_own_bootstrap() -> None:
+    draw = np.random.default_rng(2)
+    before, after = draw.uniform(size=40), draw.uniform(size=40)
+    problems = [i // 2 for i in range(40)]
+    found = paired(mean, problems, [before], [after])
+    assert (found.first, found.second) == (bootstrap(mean, problems, before), bootstrap(mean, problems, after))
+    assert found.difference == paired_difference(mean, problems, [before], [after])
+    assert found.difference.value == pytest.approx(mean(after) - mean(before))
 
 
 def test_a_measure_undefined_in_some_resamples_says_in_how_many() -> None:

@@ -182,7 +182,7 @@ def test_mid_ranks_add_up(values: list[float]) -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(examples)
 def test_same_as_scikit_learn(pairs: list[tuple[bool, float]]) -> None:
     sk = pytest.importorskip("sklearn.metrics")

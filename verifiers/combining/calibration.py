@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from draftproof.errors import UsageError
-from draftproof.metrics.bootstrap import Interval, bootstrap, paired_difference
+from draftproof.metrics.bootstrap import Interval, paired
 from draftproof.metrics.classification import brier, ece, log_loss
 from draftproof.verdict import Verdict
 from draftproof.verifier import Verifier, identity
@@ -145,10 +145,9 @@ def fit_calibrator(
     before, after = (np.array([row[column] for row in measured], dtype=np.float64) for column in (1, 2))
 
     def compared(measure: Callable[..., float]) -> Comparison:
+        found = paired(measure, problems, (truths, before), (truths, after))
         return Comparison(
-            before=Measured.of(bootstrap(measure, problems, truths, before)),
-            after=Measured.of(bootstrap(measure, problems, truths, after)),
-            change=Measured.of(paired_difference(measure, problems, (truths, before), (truths, after))),
+            before=Measured.of(found.first), after=Measured.of(found.second), change=Measured.of(found.difference)
         )
 
     return Calibrator(
