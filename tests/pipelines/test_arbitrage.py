@@ -136,6 +136,17 @@ def test_a_draft_that_nobody_could_judge_is_not_kept(
     assert {verdict.outcome for verdict in log.of(Granularity.ROUTE)} == {Outcome.ABSTAIN}
 
 
+def test_a_score_beside_an_abstention_counts_for_nothing() -> None:
+    class Unsure(ScriptedJudge):
+        def check(self, subjects: Any) -> Any:
+            return [v.model_copy(update={"outcome": Outcome.ABSTAIN}) for v in super().check(subjects)]
+
+    graph = create_arbitrage(
+        ScriptedModel(DRAFT, "draft"), ScriptedModel(TARGET, "target"), verifier=Unsure(lambda _: 1.0), log=Log()
+    )
+    assert roles(graph.invoke({"problem": PROBLEM})) == ["target"] * 3  # type: ignore[arg-type]
+
+
 def test_a_target_that_nobody_could_judge_is_still_safer() -> None:
     output = run("oracle", lambda s: 1.0 if s.text.startswith("So") else None)
     assert reasons(output)[0] == "verifier_abstained_on_target"
