@@ -16,7 +16,7 @@ from draftproof.cli.screen import out as screen
 from draftproof.cli.screen import plain, say
 from draftproof.cli.train_options import Epochs, LearningRate, Out, Quiet, Seed
 from draftproof.cli.train_text import CHECKPOINT, STAGES, need_engine
-from draftproof.errors import UsageError
+from draftproof.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from draftproof.cli.train_progress import StageBars
@@ -215,7 +215,13 @@ def _written(
         asked = [Asked(distinct[place % len(distinct)]) for place in range(count)]
     else:
         asked = pocket_problems(count, writing.seed)
-    return write_traces(model, asked, writing, out / STAGES / "traces.jsonl", report=bars.report)
+    made = write_traces(model, asked, writing, out / STAGES / "traces.jsonl", report=bars.report)
+    if not made:
+        raise InputError(
+            f"In {count:,} solutions, {model.name} finished no step.",
+            remedy="Let it write more (--max-new-tokens), or give traces of others (--traces).",
+        )
+    return made
 
 
 _AT_ONCE = 16

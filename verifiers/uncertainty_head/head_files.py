@@ -87,7 +87,7 @@ def save_head(folder: Path, head: StepHead, record: HeadRecord) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in head.state_dict().items()}
     partial = folder / f"{WEIGHTS_FILE}.partial"
-    save_file(tensors, partial, metadata={"format": FORMAT, "base_digest": record.base.digest})
+    save_file(tensors, partial, metadata={"base_digest": record.base.digest})  # one entry: several come in any order
     partial.replace(folder / WEIGHTS_FILE)
     described = {
         "format": FORMAT,
