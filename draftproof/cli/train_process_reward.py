@@ -1,4 +1,4 @@
-"""`draftproof train process-reward`: a small process reward model for pocket problems, from a model that solves them."""
+"""`draftproof train process-reward`: a small process reward model, from a language model that solves the problems."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ step, a wrong answer. The result is an ordinary Hugging Face folder, for the ver
     draftproof train process-reward --base pocket-target --out prm/
     draftproof verify solutions.jsonl --verifier process-reward:model=prm/
 
-`--fast` is for trying it out: a minute or two, and a model that finds few mistakes. At the end you see how well it tells
-wrong steps from right ones, in solutions of problems that it was not trained on."""
+`--fast` is for trying it out: a minute or two, and a model that finds few mistakes. At the end you see how well it
+tells wrong steps from right ones, in solutions of problems that it was not trained on."""
 
 
 def process_reward(

@@ -67,7 +67,7 @@ def batch_of(
     if extra:
         solutions = [source.choice(extra) if source.random() < 0.25 else each for each in solutions]
     drills = [drill(problem(source), source) for _ in range(size * _TOGETHER - len(solutions))]
-    made = [*solutions, *drills]
+    made: list[LabelledSolution | Drill] = [*solutions, *drills]
     readings = [reader.read(each.problem, each.steps) for each in made]
     order = sorted(range(len(made)), key=lambda index: len(readings[index].ids))
     mine = order[within * size : (within + 1) * size]

@@ -1,9 +1,9 @@
 """Training of a small process reward model on pocket problems, from the weights of a language model that solves them.
 
-The network is transformers' own token classifier on a copy of the base model's layers, all of which are trained. The
-loss is the cross-entropy of right and wrong at the last token of the separator behind each step whose truth is known,
-where scores are read; and, as a help, at the tokens before it: that a sum is wrong shows at its first wrong digit,
-and is learnt there much sooner than from the end of the step alone.
+The network is transformers' own token classifier on a copy of the base model's layers with two new ones above them, all
+of which are trained. The loss is the cross-entropy of right and wrong at the last token of the separator behind each
+step whose truth is known, where scores are read; and, as a help, at the tokens before it: that a sum is wrong shows at
+its first wrong digit, and is learnt there much sooner than from the end of the step alone.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from draftproof.verifiers.process_reward.reading import SeparatorReader
 from draftproof.verifiers.process_reward.record import ProcessRewardRecord, files_digest, write_record
 
 _ATTENTION = "draftproof_float32_prm"
+NEW_LAYERS = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def train_process_reward(
     with failures_named(place):
         source = read_checkpoint(place)
         tokenizer = load_tokenizer(place)
-        model = _classifier(place)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            model = _classifier(place)
     reader = SeparatorReader(tokenizer, problem_separator=SEPARATOR, step_separator=SEPARATOR)
     base_digest = files_digest(source.files)
     made_of = asdict(training) | {"base": base_digest, "dtype": str(dtype), "sampled": _told(sampled)}
@@ -108,7 +111,12 @@ def train_process_reward(
         )
         counts += torch.bincount(batch.ends.right, minlength=2)
         optimisation.step(at_ends + training.inner * inside)
-        report("training", optimisation.done, training.steps, f"loss {float(at_ends.detach()):.4f} {float(inside.detach()):.4f}")
+        report(
+            "training",
+            optimisation.done,
+            training.steps,
+            f"loss {float(at_ends.detach()):.4f} {float(inside.detach()):.4f}",
+        )
     model.config._attn_implementation = plain
     with no_progress_bars():
         model.eval().save_pretrained(folder)
@@ -174,22 +182,39 @@ def measure(
 
 
 def _classifier(folder: Path) -> Any:
-    """A token classifier on the layers of the causal model in `folder`; its head is new, and starts at zero."""
+    """A token classifier: the layers of the causal model in `folder`, `NEW_LAYERS` more above them, and a new head.
+
+    What the model expects at a token is known in its last layer, and one token too early: only a layer above can look
+    back at that and compare it with what was written. New layers begin as no change, and the head with no opinion.
+    """
     checkpoint = read_checkpoint(folder)
-    config = checkpoint_config(checkpoint)
-    base = checkpoint_model(checkpoint, config, torch.float32, torch.device("cpu"))
+    base = checkpoint_model(checkpoint, checkpoint_config(checkpoint), torch.float32, torch.device("cpu"))
     config = base.config.__class__.from_dict(base.config.to_dict())
+    below = config.num_hidden_layers
+    config.num_hidden_layers = below + NEW_LAYERS
+    if getattr(config, "layer_types", None):
+        config.layer_types = [*config.layer_types[:below], *["full_attention"] * NEW_LAYERS]
     config.num_labels = 2
     config.id2label = {0: "incorrect", 1: "correct"}
     config.label2id = {"incorrect": 0, "correct": 1}
     config.classifier_dropout = 0.0
     model: Any = AutoModelForTokenClassification.from_config(config)
-    if not hasattr(model, "score"):
-        raise ModelError(f"{folder} holds a {type(base).__name__}, of which no token classifier can be made here.")
-    model.base_model.load_state_dict(base.base_model.state_dict())
+    try:
+        new = [model.base_model.layers[below + place] for place in range(NEW_LAYERS)]
+        silenced = [part for layer in new for part in (layer.self_attn.o_proj, layer.mlp.down_proj)] + [model.score]
+    except AttributeError as error:
+        raise ModelError(
+            f"{folder} holds a {type(base).__name__}, which has no layers of Llama's shape to build upon.",
+            remedy="Take a base model of the families of Llama, Mistral or Qwen.",
+        ) from error
+    copied = model.base_model.load_state_dict(base.base_model.state_dict(), strict=False)
+    added = tuple(f"layers.{below + place}." for place in range(NEW_LAYERS))
+    if copied.unexpected_keys or not all(name.startswith(added) for name in copied.missing_keys):
+        raise ModelError(f"The weights of {folder} do not fit a {type(model).__name__}.")
     with torch.no_grad():
-        model.score.weight.zero_()
-        model.score.bias.zero_()
+        for part in silenced:
+            for parameter in part.parameters():
+                parameter.zero_()
     return model.float().requires_grad_(True)
 
 
