@@ -22,7 +22,6 @@ score, the target writes, and the route says why. All of this is lossy: the text
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isnan
 from typing import Any, Literal, get_args
 
 from langgraph.graph import END, START
@@ -33,7 +32,7 @@ from draftproof.language_model import GREEDY, Ability, Decoding, LanguageModel, 
 from draftproof.pipelines.step_audit import Pipeline, RouteVerdict, configured, described, finite
 from draftproof.pipelines.step_judging import Judge, Judgement, require_step_verifier
 from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph, StepNodes, Update, by_route, unless_stopped
-from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState
+from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState, number
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition
 from draftproof.verifier import VerdictLog, Verifier, identity
@@ -198,10 +197,7 @@ def _threshold(policy: str, given: float | None) -> float | None:
         if given is not None:
             raise UsageError(f"The policy {policy} has no threshold.")
         return THRESHOLDS.get(policy)
-    value = THRESHOLDS[policy] if given is None else float(given)
-    if isnan(value):
-        raise UsageError("A threshold is a number, not NaN.")
-    return value
+    return THRESHOLDS[policy] if given is None else number("The threshold", given)
 
 
 def _require_fit(policy: str, verifier: Verifier, draft: LanguageModel, target: LanguageModel) -> None:

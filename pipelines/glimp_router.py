@@ -14,14 +14,14 @@ certain, and only those. H is in nats and of the `top` most probable tokens, ren
 whole vocabulary where `top` is 0; how many it was of is in each verdict, because the two are different numbers.
 
 Models that think in tags answer behind `</think>`. For others, a draft that states a final answer or ends the text is
-the answer: it is thrown away, and the target writes from there on. With `answer_begins=""` there is no telling, and
-nothing is handed over.
+the answer: it is thrown away, and the target writes in its place; what follows a stated answer is the target's, too,
+without a glimpse. With `answer_begins=""` there is no telling, and nothing is handed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isfinite, isnan, log
+from math import inf, isfinite, log
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp
@@ -42,7 +42,7 @@ from draftproof.pipelines.step_nodes import (
     failure,
     unless_stopped,
 )
-from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState
+from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState, number, whole_number
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition
 from draftproof.verifier import VerdictLog
@@ -86,9 +86,9 @@ def build_glimp_router(
     Raises UsageError for a draft model that tells no distribution of its first token.
     """
     require(draft, Ability.FIRST_TOKEN, purpose="The glimpse at a step's first token")
-    if isnan(threshold) or threshold < 0:
+    if number("The threshold", threshold) < 0:
         raise UsageError(f"An entropy is at least 0, and so is the threshold; got {threshold}.")
-    if top < 0 or top == 1:
+    if whole_number("top", top, least=0) == 1:
         raise UsageError("The entropy is of at least 2 tokens, or of all (0): that of one token is always 0.")
     settings = settings or StepSettings()
     configuration = configured(draft, target, settings, decoding, threshold=described(threshold), top=top)
@@ -135,15 +135,15 @@ class Glimpse:
         except Exception as error:  # whatever a backend does when it fails
             verdict = RouteVerdict(signature, Proposition.EASY, Outcome.ERROR, error=failure(error))
             return self._routed(state, "target", None, "probe_failed", 0.0, verdict)
-        entropy, raw = first.entropy, _raw(first)
+        entropy, raw, seconds = first.entropy, _raw(first), first.seconds
         if not isfinite(entropy) or entropy < -1e-6:
             verdict = RouteVerdict(signature, Proposition.EASY, Outcome.ABSTAIN, raw=raw)
-            return self._routed(state, "target", None, "probe_gave_no_entropy", first.seconds, verdict)
+            return self._routed(state, "target", None, "probe_gave_no_entropy", seconds, verdict)
         easy = entropy <= self._threshold
         outcome = Outcome.ACCEPT if easy else Outcome.REJECT
         verdict = RouteVerdict(signature, Proposition.EASY, outcome, _ease(first), raw)
         reason = "first_token_certain" if easy else "first_token_uncertain"
-        return self._routed(state, "draft" if easy else "target", entropy, reason, first.seconds, verdict)
+        return self._routed(state, "draft" if easy else "target", entropy, reason, seconds, verdict)
 
     def after_draft(self, state: StepState) -> str:
         """A draft that is the answer is not kept."""
@@ -170,6 +170,8 @@ class Glimpse:
         found = self._draft.first_token([context], top=self._top)
         if len(found) != 1:
             raise ModelError(f"{self._draft.name} gave {len(found)} distributions for one question.")
+        if not (0.0 <= found[0].seconds < inf):
+            raise ModelError(f"{self._draft.name} took {found[0].seconds} seconds.")
         return found[0]
 
     def _routed(
@@ -208,4 +210,4 @@ def _ease(first: FirstToken) -> float | None:
 
 def _raw(first: FirstToken) -> dict[str, Any]:
     top = [[text.encode(errors="replace").decode(), finite(share)] for text, share in first.top]
-    return {"entropy_nats": finite(first.entropy), "of": first.of, "top": top}
+    return {"entropy_nats": finite(first.entropy), "of": int(first.of), "top": top}

@@ -16,12 +16,11 @@ from typing import Any, Literal
 from langgraph.graph import END, START
 from langgraph.types import Checkpointer
 
-from draftproof.errors import UsageError
 from draftproof.language_model import GREEDY, Decoding, LanguageModel
 from draftproof.pipelines.step_audit import Pipeline, RouteVerdict, configured
 from draftproof.pipelines.step_judging import Judge
 from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph, StepNodes, Update, by_route, unless_stopped
-from draftproof.pipelines.step_state import ModelRole, Route, StepOutput, StepSettings, StepState
+from draftproof.pipelines.step_state import ModelRole, Route, StepOutput, StepSettings, StepState, whole_number
 from draftproof.pipelines.utility_judge import UtilityJudge
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition
@@ -67,8 +66,7 @@ def build_spec_reason(
 
     Raises UsageError for a target that tells no distribution of its first token.
     """
-    if first_steps < 0:
-        raise UsageError(f"first_steps is a number of at least 0, not {first_steps}.")
+    whole_number("first_steps", first_steps, least=0)
     verifier = UtilityJudge(target, threshold, reading)
     settings, signed = settings or StepSettings(), identity(verifier)
     configuration = configured(draft, target, settings, decoding, verifier=signed, first_steps=first_steps)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from draftproof.errors import UsageError
+from draftproof.pipelines.sampled_log import SampledLog
 from draftproof.pipelines.step_features import StepSubject
 from draftproof.pipelines.step_state import ModelRole, StepState
 from draftproof.subject import Granularity, SubjectKey
@@ -64,7 +65,7 @@ class Judge:
             for role in roles
         ]
         started = time.perf_counter()
-        log = _Samples(self.log, [SAMPLES[role] for role in roles])
+        log = SampledLog(self.log, lambda place, _own: SAMPLES[roles[place]])
         verdicts = run_verifier(self.verifier, subjects, log=log)
         return Judgement(dict(zip(roles, verdicts, strict=True)), time.perf_counter() - started)
 
@@ -84,15 +85,3 @@ def require_step_verifier(verifier: Verifier, propositions: Sequence[Proposition
             f"{purpose} compares how probable it is that a step is {wanted}, and {verifier.name} scores"
             f" {verifier.proposition.value}."
         )
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Tells apart, in the log, verdicts about several candidates for one position."""
-
-    log: VerdictLog
-    samples: Sequence[int]
-
-    def add(self, verdicts: Sequence[Verdict]) -> None:
-        told = [v.model_copy(update={"sample": n}) if n else v for v, n in zip(verdicts, self.samples, strict=True)]
-        self.log.add(told)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from draftproof.errors import ModelError
 from draftproof.language_model import Completion, Context, Decoding, LanguageModel, Message, Piece, Request, StopCause
@@ -147,8 +148,9 @@ def _repeats(texts: Sequence[str]) -> bool:
 
 
 def _hold_protocol(name: str, completion: Completion) -> None:
-    if completion.tokens < 0:
-        raise ModelError(f"{name} counts {completion.tokens} tokens.")
+    if min(completion.tokens, completion.prompt_tokens) < 0 or not 0.0 <= completion.seconds < inf:
+        counted = f"{completion.tokens} tokens behind {completion.prompt_tokens}, in {completion.seconds} seconds"
+        raise ModelError(f"{name} counts {counted}.")
     if completion.cause is StopCause.STOP and not (
         completion.stopped_by and completion.text.endswith(completion.stopped_by)
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal, NotRequired, TypedDict
 
 from draftproof.errors import UsageError
@@ -187,12 +188,29 @@ class StepSettings:
 
     def __post_init__(self) -> None:
         for name in ("max_step_tokens", "max_steps", "thinking_tokens", "answer_tokens"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"{name} is a number of at least 1, not {value!r}.")
-        if not isinstance(self.separator, str) or not self.separator:
+            whole_number(name, getattr(self, name), least=1)
+        for name in ("system", "separator", "answer_begins"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} is a text, not {getattr(self, name)!r}.")
+        if not self.separator:
             raise UsageError("The separator of steps is a text of at least one character.")
+        if not isinstance(self.thinks, bool):
+            raise UsageError(f"thinks is true or false, not {self.thinks!r}.")
         try:
             re.compile(self.answer_begins)
         except re.error as error:
             raise UsageError(f"answer_begins is no regular expression: {error}.") from error
+
+
+def number(name: str, value: object) -> float:
+    """`value` as a number, perhaps an infinite one. Raises UsageError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value):
+        raise UsageError(f"{name} is a number, not {value!r}.")
+    return float(value)
+
+
+def whole_number(name: str, value: object, *, least: int) -> int:
+    """Raises UsageError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} is a number of at least {least}, not {value!r}.")
+    return value

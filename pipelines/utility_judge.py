@@ -8,7 +8,6 @@ close them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -17,6 +16,8 @@ from typing import Any, Literal
 from draftproof.canonical import digest
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, Message, Piece, require
+from draftproof.pipelines.fences import fence_for, fenced
+from draftproof.pipelines.step_state import number
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
@@ -54,7 +55,7 @@ class UtilityJudge:
         require(self.model, Ability.FIRST_TOKEN, purpose="Rating a step with one digit")
         if self.reading not in ("greedy", "expectation"):
             raise UsageError(f"A rating is read as greedy or expectation, not {self.reading!r}.")
-        if not isfinite(self.threshold):
+        if not isfinite(number("The threshold of ratings", self.threshold)):
             raise UsageError(f"The threshold of ratings is a number, usually from 0 to {HIGHEST}.")
 
     @property
@@ -104,11 +105,12 @@ class UtilityJudge:
 
 def judging_context(subject: Subject) -> Context:
     """What the model is asked: one message, and the beginning of its answer."""
-    fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", _all_of(subject)))]))
-    parts = [_TASK, "Problem:", _fenced(subject.problem, fence)]
+    earlier = "".join(subject.context)
+    fence = fence_for(subject.problem, earlier, subject.text)
+    parts = [_TASK, "Problem:", fenced(subject.problem, fence)]
     if subject.context:
-        parts += ["Earlier steps:", _fenced("".join(subject.context), fence)]
-    parts += ["Last step:", _fenced(subject.text, fence), _QUESTION]
+        parts += ["Earlier steps:", fenced(earlier, fence)]
+    parts += ["Last step:", fenced(subject.text, fence), _QUESTION]
     return Context((Message("user", "\n\n".join(parts)),), (Piece(_PREFILL),))
 
 
@@ -125,12 +127,3 @@ def digit_shares(answer: FirstToken) -> dict[int, float]:
 def _digit(token: str) -> int | None:
     said = token.strip()
     return int(said) if len(said) == 1 and said in "0123456789" else None
-
-
-def _all_of(subject: Subject) -> str:
-    """All that is put between fences; parts do not run together."""
-    return "\n".join([subject.problem, "".join(subject.context), subject.text])
-
-
-def _fenced(text: str, fence: str) -> str:
-    return f"{fence}\n{text}\n{fence}"

@@ -354,7 +354,8 @@ OF_TRACES = ScriptedJudge(lambda _: 1.0, granularity=Granularity.TRACE)
         pytest.param("oracle", OF_TRACES, {}, "judges a trace", id="scorer-of-traces"),
         pytest.param("draft-only", SCORER, {}, "judges nothing", id="nothing-to-judge"),
         pytest.param("draft-only", None, {"threshold": 0.5}, "no threshold", id="nothing-to-compare"),
-        pytest.param("rsd", SCORER, {"threshold": math.nan}, "NaN", id="nan"),
+        pytest.param("rsd", SCORER, {"threshold": math.nan}, "not nan", id="nan"),
+        pytest.param("rsd", SCORER, {"threshold": "0.7"}, "not '0.7'", id="a-text-for-a-number"),
         pytest.param("collect", SCORER, {"threshold": 0.1}, "no threshold", id="collecting-has-none"),
     ],
 )  # fmt: skip

@@ -164,7 +164,9 @@ def test_a_server_without_probabilities_is_refused() -> None:
         create_glimp_router(silent, ScriptedModel(TARGET), log=Log())
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": math.nan}, {"threshold": -0.1}, {"top": -1}, {"top": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"threshold": math.nan}, {"threshold": -0.1}, {"threshold": "1"}, {"top": -1}, {"top": 1}]
+)
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         create_glimp_router(ScriptedModel(DRAFT), ScriptedModel(TARGET), log=Log(), **wrong)

@@ -129,7 +129,7 @@ def test_verdicts_of_another_problem_are_refused() -> None:
 TEXTS = st.lists(st.text(alphabet="ab=\n", max_size=6), max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     plans=st.tuples(TEXTS, TEXTS),
     scores=st.lists(st.sampled_from([None, 0.0, 0.3, 0.7, 1.0, float("nan")]), min_size=1),

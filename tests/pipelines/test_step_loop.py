@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftproof.errors import InputError, UsageError
@@ -19,15 +19,15 @@ from tests.pipelines.scripted import Log, ScriptedModel, steps
 PLAN = steps("So 1+1=2.", "So 2+1=3.", "The answer is 3.")
 
 
-def write(model: ScriptedModel, log: Log | None = None, attempt: int = 0, **settings: Any) -> StepOutput:
+def write(model: ScriptedModel, log: Log | None = None, attempt: int = 0, **how: Any) -> StepOutput:
     """What `model` writes by itself."""
-    decoding = settings.pop("decoding", GREEDY)
+    decoding = how.pop("decoding", GREEDY)
     graph = create_arbitrage(
         model,
         ScriptedModel([], "never-asked"),
         policy="draft-only",
         log=Log() if log is None else log,
-        settings=StepSettings(**settings),
+        settings=StepSettings(**how),
         decoding=decoding,
     )
     return graph.invoke({"problem": "What is 1+1+1?", "attempt": attempt})  # type: ignore[return-value]
@@ -128,6 +128,7 @@ def test_each_attempt_has_an_opening_and_draws_of_its_own() -> None:
         pytest.param(lambda c: replace(c, text="half \ud800", stopped_by="", cause=c.cause.END), id="no-text"),
         pytest.param(lambda c: replace(c, text="cut"), id="stop-string-taken-off"),
         pytest.param(lambda c: replace(c, tokens=-1), id="negative-tokens"),
+        pytest.param(lambda c: replace(c, seconds=float("nan")), id="no-time"),
     ],
 )
 def test_a_model_that_breaks_the_protocol_is_an_error(broken: Any) -> None:
@@ -140,8 +141,8 @@ def test_a_model_that_breaks_the_protocol_is_an_error(broken: Any) -> None:
 # Models that think in tags
 
 
-def think(model: ScriptedModel, **settings: Any) -> StepOutput:
-    return write(model, thinks=True, **settings)
+def think(model: ScriptedModel, **how: Any) -> StepOutput:
+    return write(model, thinks=True, **how)
 
 
 def test_the_answer_comes_behind_the_closing_tag() -> None:
@@ -153,16 +154,16 @@ def test_the_answer_comes_behind_the_closing_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "settings"),
+    ("plan", "how"),
     [
         pytest.param(["a\n\n", "a\n\n", "It is 3."], {}, id="repeat"),
         pytest.param(["a\n\n", "b\n\n", "It is 3."], {"thinking_tokens": 6}, id="budget"),
         pytest.param(["a\n\n", "b\n\n", "It is 3."], {"max_steps": 2}, id="steps"),
     ],
 )
-def test_thinking_without_end_is_closed_and_answered(plan: list[str], settings: dict[str, Any]) -> None:
+def test_thinking_without_end_is_closed_and_answered(plan: list[str], how: dict[str, Any]) -> None:
     log = Log()
-    output = write(ScriptedModel([*plan[:2], "</think>\n\n", plan[2]]), log, thinks=True, **settings)
+    output = write(ScriptedModel([*plan[:2], "</think>\n\n", plan[2]]), log, thinks=True, **how)
     closing = output["steps"][2]
     assert (closing["role"], closing["text"], closing["tokens"]) == ("pipeline", "</think>\n\n", 0)
     assert (output["answer"], output["finish"]) == ("It is 3.", "end")
@@ -208,7 +209,15 @@ def test_what_is_no_attempt_is_refused(attempt: Any) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_steps": 0}, {"max_step_tokens": True}, {"answer_tokens": 1.5}, {"separator": ""}, {"answer_begins": "("}],
+    [
+        {"max_steps": 0},
+        {"max_step_tokens": True},
+        {"answer_tokens": 1.5},
+        {"separator": ""},
+        {"answer_begins": "("},
+        {"thinks": 1},
+        {"system": None},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -231,6 +240,7 @@ def test_features_are_those_of_the_completion() -> None:
     assert step_features(silent, []) == {"tokens": 3.0, "position": 0.0, "escalated_share": 0.0}
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     text=st.text(alphabet="ab\n<>/think", max_size=60),
     step=st.integers(1, 12),
