@@ -36,10 +36,9 @@ class Opinion:
     summary: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Offered:
-    text: str
-    said: Opinion | NoInternalsError
+_Place = tuple[SubjectKey | None, str]
+"""Of an offer: its subject's key, or None where it was made by text alone; and the step's text. Candidates for one
+position have one key and are told apart by their texts."""
 
 
 class InternalsVerifier(ABC):
@@ -77,7 +76,7 @@ class InternalsVerifier(ABC):
         self._blank = blank
         self._reader = reader
         self._threshold = float(threshold)
-        self._offers: OrderedDict[SubjectKey | str, _Offered] = OrderedDict()
+        self._offers: OrderedDict[_Place, Opinion | NoInternalsError] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -101,15 +100,21 @@ class InternalsVerifier(ABC):
         """Tell the internals that a step was written with, to be judged by them when `check` asks about it.
 
         Args:
-            step: the key of its subject, or its text where no trace has it yet. A later offer replaces an earlier one.
-            completion: of exactly this step.
+            step: the key of its subject; or its text, where no trace has it yet. Equal texts may stand in other
+                contexts, so an offer by text serves one check, and the key is better where it is known.
+            completion: of exactly this step. A later offer of the same replaces an earlier one.
             writer: `LanguageModel.identity` of the model that wrote it; another than the head's is not judged.
+
+        Raises UsageError where `step` is another text than the completion's.
         """
-        place = step if isinstance(step, SubjectKey) else _trimmed(step)
-        offered = _Offered(_trimmed(completion.text), self._judged(completion, writer))
+        text = _trimmed(completion.text)
+        if isinstance(step, str) and _trimmed(step) != text:
+            raise UsageError("A step was offered with the completion of another text.")
+        place: _Place = (None if isinstance(step, str) else step, text)
+        said = self._judged(completion, writer)
         with self._lock:
             self._offers.pop(place, None)
-            self._offers[place] = offered
+            self._offers[place] = said
             while len(self._offers) > MOST_OFFERS:
                 self._offers.popitem(last=False)
 
@@ -121,7 +126,7 @@ class InternalsVerifier(ABC):
             if offered is not None:
                 said[index] = ("online", offered)
             elif self._reader is None:
-                said[index] = ("online", NoInternalsError("no_internals", "none were offered, and no model is loaded"))
+                said[index] = ("online", self._why_not(subject))
         rest = [index for index in range(len(subjects)) if index not in said]
         if rest and self._reader is not None:
             read = self._reader.read([subjects[index] for index in rest])
@@ -147,10 +152,14 @@ class InternalsVerifier(ABC):
     def _offer_of(self, subject: Subject) -> Opinion | NoInternalsError | None:
         text = _trimmed(subject.text)
         with self._lock:
-            offered = self._offers.get(subject.key) or self._offers.get(text)
-        if offered is None:
-            return None
-        return offered.said if offered.text == text else NoInternalsError("other_text", "the offer was of another step")
+            return self._offers.get((subject.key, text)) or self._offers.pop((None, text), None)
+
+    def _why_not(self, subject: Subject) -> NoInternalsError:
+        with self._lock:
+            offered = any(key == subject.key for key, _ in self._offers)
+        if offered:
+            return NoInternalsError("other_text", "what was offered for this step is another text")
+        return NoInternalsError("no_internals", "none were offered, and no model is loaded")
 
     def _verdict(self, subject: Subject, signature: str, mode: str, said: Opinion | NoInternalsError) -> Verdict:
         if isinstance(said, NoInternalsError):

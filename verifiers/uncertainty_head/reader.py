@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from draftproof.drafting.language_models.context_ids import ContextIds
+from draftproof.drafting.language_models.figures import Figures
 from draftproof.drafting.language_models.local import LocalLanguageModel
 from draftproof.drafting.model import RowTokens, Wanted
 from draftproof.drafting.models.load import LoadedModel
 from draftproof.drafting.turns import new_row, turn_of
-from draftproof.errors import NumericalError, UsageError
+from draftproof.errors import UsageError
 from draftproof.language_model import Context, Piece
 from draftproof.subject import Subject
 from draftproof.verifiers.uncertainty_head.attention import AttentionReader
@@ -86,23 +87,36 @@ class Reader:
         Raises NumericalError where the model breaks; no text makes it raise.
         """
         found: list[StepInternals | NoInternalsError] = [NoInternalsError("not_read")] * len(subjects)
-        placed: dict[int, _Placed] = {}
+        problems: dict[str, list[int]] = {}
         for index, subject in enumerate(subjects):
-            try:
-                placed[index] = self._place(subject)
-            except NoInternalsError as error:
-                found[index] = error
+            problems.setdefault(subject.problem, []).append(index)
+        for indices in problems.values():
+            for index, said in zip(indices, self._of_one_problem([subjects[index] for index in indices]), strict=True):
+                found[index] = said
+        return found
+
+    def _of_one_problem(self, subjects: Sequence[Subject]) -> list[StepInternals | NoInternalsError]:
+        """The longest texts first: what begins them is read with them."""
+        placed = [self._place_or_why_not(subject) for subject in subjects]
+        steps = {index: each for index, each in enumerate(placed) if isinstance(each, _Placed)}
+        found: dict[int, StepInternals] = {}
         passes: list[_Pass] = []
         with self._turn:
-            for index in sorted(placed, key=lambda each: -len(placed[each].ids)):
-                step = placed[index]
+            for index in sorted(steps, key=lambda each: -len(steps[each].ids)):
+                step = steps[index]
                 read = next((each for each in passes if _covers(each, step)), None)
                 if read is None:
-                    first = min(each.start for each in placed.values() if _is_beginning(each, step))
+                    first = min(each.start for each in steps.values() if _is_beginning(each, step))
                     read = self._pass(step.ids, first)
                     passes.append(read)
                 found[index] = read.internals.sliced(step.start - read.first, len(step.ids) - read.first)
-        return found
+        return [each if isinstance(each, NoInternalsError) else found[index] for index, each in enumerate(placed)]
+
+    def _place_or_why_not(self, subject: Subject) -> _Placed | NoInternalsError:
+        try:
+            return self._place(subject)
+        except NoInternalsError as error:
+            return error
 
     def _place(self, subject: Subject) -> _Placed:
         before = "".join(_separated(step) for step in subject.context if step)
@@ -127,7 +141,7 @@ class Reader:
         model, wanted = self._model, self._wanted
         ids = torch.tensor(tokens)
         hidden: dict[int, list[Tensor]] = {layer: [] for layer in wanted.layers}
-        figures: list[_Figures] = []
+        figures, top = Figures(), [torch.zeros(0, wanted.top)]
         row = new_row()
         model.add_row(row)
         try:
@@ -140,47 +154,27 @@ class Reader:
                 result = model.forward([RowTokens(row, piece)], Wanted(taps=wanted.layers))
                 model.commit(row, range(len(piece)))
                 assert result.logits is not None
-                following = ids[begin + 1 : begin + 1 + len(piece)]
-                figures.append(_figures(result.logits.float().cpu(), following, wanted.top))
+                figures.add(result.logits, tokens[begin + 1 : begin + 1 + len(piece)])
+                if wanted.top:
+                    probabilities = torch.softmax(result.logits.float(), dim=-1)
+                    top.append(probabilities.topk(wanted.top, dim=-1).values.cpu())
                 for layer in wanted.layers:
                     hidden[layer].append(result.hidden[layer].float().cpu().clone())
         finally:
             model.drop_row(row)
-        if not all(bool(torch.isfinite(each.entropies).all()) for each in figures):
-            raise NumericalError(f"{self.info.name} gives logits that are not numbers.")
+        figures.measure()
         attention = None
         if wanted.window and self._attention is not None:
             attention = self._attention.windows(ids, first, wanted.window)
         internals = StepInternals(
-            logprobs=torch.cat([each.logprobs for each in figures]),
-            entropies=torch.cat([each.entropies for each in figures]),
-            margins=torch.cat([each.margins for each in figures]),
+            logprobs=torch.tensor(figures.logprobs),
+            entropies=torch.tensor(figures.entropies),
+            margins=torch.tensor(figures.margins),
             hidden={layer: torch.cat(pieces) for layer, pieces in hidden.items()},
-            top=torch.cat([each.top for each in figures]) if wanted.top else None,
+            top=torch.cat(top) if wanted.top else None,
             attention=attention,
         )
         return _Pass(tokens, first, internals)
-
-
-@dataclass(frozen=True)
-class _Figures:
-    logprobs: Tensor
-    entropies: Tensor
-    margins: Tensor
-    top: Tensor
-
-
-def _figures(logits: Tensor, following: Tensor, top: int) -> _Figures:
-    """Of logits [n, V] and the tokens [n] that followed."""
-    logprobs = torch.log_softmax(logits, dim=-1)
-    two = logits.topk(2, dim=-1).values
-    probabilities = logprobs.exp()
-    return _Figures(
-        logprobs=logprobs.gather(1, following.unsqueeze(1)).squeeze(1),
-        entropies=torch.special.entr(probabilities).sum(-1),
-        margins=two[:, 0] - two[:, 1],
-        top=probabilities.topk(top, dim=-1).values if top else probabilities[:, :0],
-    )
 
 
 def _separated(text: str) -> str:

@@ -162,6 +162,26 @@ def test_a_step_may_be_offered_by_its_text(
     (verdict,) = online.check(list(step_subjects(trace_of([made]))))
     assert verdict.score is not None
     assert verdict.raw["mode"] == "online"
+    (again,) = online.check(list(step_subjects(trace_of([made]))))
+    assert again.reason == "no_internals"  # the same text in another place is not the same step
+    with pytest.raises(UsageError, match="another text"):
+        online.offer("something else", made, writer=writer.identity)
+
+
+def test_candidates_for_one_position_are_told_apart(
+    judge: UncertaintyHeadVerifier, online: UncertaintyHeadVerifier, writer: LocalLanguageModel
+) -> None:
+    """Draft's and target's candidates have one key, and each is judged by its own internals, or read."""
+    candidates = [each for seed in range(30) for each in written_stepwise(writer, online.needs_layers, seed, steps=1)]
+    one, other = candidates[0], next(each for each in candidates if each.text != candidates[0].text)
+    (subject,) = step_subjects(trace_of([one]))
+    rival = subject.model_copy(update={"text": other.text})
+    for completion in (one, other):
+        online.offer(subject.key, completion, writer=writer.identity)
+    for offered, read in zip(online.check([subject, rival]), judge.check([subject, rival]), strict=True):
+        assert offered.score == pytest.approx(read.score, abs=1e-4)
+    judge.offer(subject.key, one, writer=writer.identity)
+    assert [each.raw["mode"] for each in judge.check([subject, rival])] == ["online", "reader"]
 
 
 def test_another_model_s_step_is_abstained_from(
