@@ -52,7 +52,7 @@ def is_pipeline_run(run: Run) -> bool:
 
 
 def solved_of_run(store: VerdictStore, run: Run) -> Iterator[Solved]:
-    """What became of each problem of a pipeline run, as they were begun; those without an end are left out."""
+    """What became of each problem of a pipeline run, in their order; those without an end are left out."""
     mark = next(each.identity for each in run.verifiers if each.identity.startswith(MARK))
     rows = store.iter_verdicts(VerdictFilter(run=run.id, verifier=mark))
     ends = {row.subject.trace_digest: row.verdict for row in rows if row.payload is not None}

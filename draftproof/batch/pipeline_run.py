@@ -172,8 +172,9 @@ class PipelineRun:
         """The work that the problem still needs, under the first attempt that is not settled otherwise."""
         attempt, opening, known = self._place(problem, join=True)
         if opening.digest not in self._futures:
+            begun = self._begin(opening)
             self._futures[opening.digest] = (
-                pool.submit(self._solve, problem, attempt, opening)
+                pool.submit(self._solve, problem, attempt, opening, begun)
                 if known is None
                 else pool.submit(self._recall, problem, opening, known)
             )
@@ -198,6 +199,7 @@ class PipelineRun:
 
         `join`: whether an attempt that is being worked on is as good as one that nobody works on.
         """
+        failed: tuple[int, Trace, Verdict] | None = None
         for attempt in range(start, ATTEMPTS):
             opening = self._opening(problem, attempt)
             if opening.digest in self._futures:
@@ -205,9 +207,13 @@ class PipelineRun:
                     return attempt, opening, None
                 continue
             known = self._solved(opening.digest)
-            if known is not None and not (self._retry_errors and known.outcome is Outcome.ERROR):
+            if known is not None and known.outcome is not Outcome.ERROR:
                 return attempt, opening, known
-            if known is None and (self._deterministic or not self._stored(opening.digest)):
+            if known is not None:
+                failed = attempt, opening, known
+            elif failed is not None and not self._retry_errors:
+                return failed
+            elif self._deterministic or not self._has_verdicts(opening.digest):
                 return attempt, opening, None
         raise UsageError(f"Problem {problem.id!r} was begun {ATTEMPTS:,} times, and never solved.")
 
@@ -244,28 +250,35 @@ class PipelineRun:
             return False
         return True
 
+    def _has_verdicts(self, opening: str) -> bool:
+        return next(self._store.iter_verdicts(VerdictFilter(trace=opening), limit=1), None) is not None
+
+    def _begin(self, opening: Trace) -> bool:
+        """Makes the opening a part of this run, before any verdict about it; whether it was stored before."""
+        return self._store.add_traces(self.id, [opening]) == 0
+
     # In a worker's thread
 
-    def _solve(self, problem: Problem, attempt: int, opening: Trace) -> Solved:
+    def _solve(self, problem: Problem, attempt: int, opening: Trace, begun: bool) -> Solved:
         while True:
             try:
-                return self._attempt(problem, attempt, opening)
+                return self._attempt(problem, attempt, opening, begun)
             except Diverged:
                 pair = Pair(opening_key(opening.digest), self._mark.identity)
                 self._store.record_skips(self.id, [Skip(pair, "another_course_than_before")])
                 attempt, opening, known = self._place(problem, start=attempt + 1)
+                begun = self._begin(opening)
                 if known is not None:
                     return self._recall(problem, opening, known)
 
-    def _attempt(self, problem: Problem, attempt: int, opening: Trace) -> Solved:
-        begun_before = self._store.add_traces(self.id, [opening]) == 0
+    def _attempt(self, problem: Problem, attempt: int, opening: Trace, begun: bool) -> Solved:
         started = time.perf_counter()
         output: Mapping[str, Any] = {}
         question = {"problem": problem.text, "id": problem.id, "attempt": attempt}
         if problem.answer is not None:
             question["reference_answer"] = problem.answer
         error = ""
-        with self._log.course(opening.digest, begun_before=begun_before):
+        with self._log.course(opening.digest, begun_before=begun):
             try:
                 for output in self._graph.stream(question, stream_mode="values"):
                     if self._ending.is_set():
@@ -296,7 +309,6 @@ class PipelineRun:
 
     def _recall(self, problem: Problem, opening: Trace, known: Verdict) -> Solved:
         """What an earlier run came to; the problem belongs to this run as well."""
-        self._store.add_traces(self.id, [opening])
         name = known.raw["trace"]
         trace = None if name is None else self._store.get_trace(str(name)).trace
         solved = recalled(problem, known, trace)

@@ -1,7 +1,7 @@
 """Language models for tests of runs: what they write is a function of the question, and takes no time.
 
-A problem is "n …": both models count up to n, a step a number, and then answer. The draft model is wrong where a hash says
-so, and the verifier knows. Imported by tests and by the processes that they kill.
+A problem is "n …": both models count up to n, a step a number, and then answer. They are wrong where a hash says
+so, and the verifier knows. Imported by tests and, as a module of its own, by the processes that they kill.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from draftproof.batch.problems import Problem
 from draftproof.language_model import Ability, Completion, Context, FirstToken, Request, Scored, StopCause
+from draftproof.pipelines.arbitrage import create_arbitrage
+from draftproof.store.queries import VerdictFilter
+from draftproof.store.verdict_store import VerdictStore
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
-from draftproof.verifier import identity
+from draftproof.verifier import VerdictLog, identity
 
 
 def share(*parts: object) -> float:
@@ -113,3 +117,27 @@ class CountingJudge:
             score=score,
             guarantee=self.guarantee,
         )
+
+
+def counted(count: int) -> list[Problem]:
+    """Problems of one to three steps."""
+    return [
+        Problem(f"{1 + i % 3} steps, problem {i}", f"p{i}", str(1 + i % 3), "problems", i + 1) for i in range(count)
+    ]
+
+
+def create(seconds: float = 0.0, **options: Any) -> Callable[[VerdictLog], Any]:
+    """RSD over two counting models, each call of which takes `seconds`."""
+    draft, target = CountingModel("draft", wrong=0.3, seconds=seconds), CountingModel("target", wrong=0.1)
+    given = {"policy": "rsd", "verifier": CountingJudge()} | options
+    return lambda log: create_arbitrage(draft, target, log=log, **given)
+
+
+def rows_of(store: VerdictStore) -> dict[tuple[str, str, int, str, int], Any]:
+    """Every verdict of the store by its key, less what it cost. No key may be there twice."""
+    found: dict[tuple[str, str, int, str, int], Any] = {}
+    for row in store.iter_verdicts(VerdictFilter(history=True)):
+        key = (row.subject.trace_digest, row.subject.granularity, row.subject.position, row.verifier, row.sample)
+        assert key not in found
+        found[key] = row.verdict.model_dump(mode="json", exclude={"cost"})
+    return found
