@@ -103,7 +103,7 @@ def close(left: Any, right: Any) -> None:
         assert left == (pytest.approx(right, abs=2e-4) if isinstance(left, float) else right)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(calls=st.lists(st.lists(ASKS, min_size=1, max_size=3), min_size=1, max_size=6), rows=st.integers(1, 4))
 def test_what_was_asked_before_changes_no_answer(
     stepper: LoadedModel, fresh_answer: Any, calls: list[list[Ask]], rows: int
