@@ -107,6 +107,7 @@ def uncertainty_head(
     from draftproof.verifiers.uncertainty_head.generated import Writing
     from draftproof.verifiers.uncertainty_head.head import HeadConfig
     from draftproof.verifiers.uncertainty_head.head_files import Base, HeadRecord, save_head
+    from draftproof.verifiers.uncertainty_head.labels import label
     from draftproof.verifiers.uncertainty_head.reader import Reader
     from draftproof.verifiers.uncertainty_head.training import HeadTraining, train_head
     from draftproof.verifiers.uncertainty_head.verifier import load_for
@@ -132,7 +133,7 @@ def uncertainty_head(
     with StageBars(quiet) as bars:
         if generate is not None:
             given = _written(language_model, given, generate, writing, out, bars)
-        labelled = _labelled(given, source, bars)
+        labelled = label(given, source, file=out / STAGES / "labels.jsonl", report=bars.report)
         check_enough(labelled.counts.incorrect, labelled.counts.correct)
         examples = collect(reader, wanted, labelled, out / STAGES / "internals", report=bars.report)
         parts = split(examples)
@@ -225,19 +226,6 @@ def _written(
 
 
 _AT_ONCE = 16
-
-
-def _labelled(given: Sequence[Trace], source: Any, bars: StageBars) -> Labelled:
-    """Labels, told as they come: a prover or a judge takes its time."""
-    from draftproof.verifiers.uncertainty_head.labels import joined, label
-
-    if source is None:
-        return label(given, None)
-    parts = []
-    for begin in range(0, len(given), _AT_ONCE):
-        parts.append(label(given[begin : begin + _AT_ONCE], source))
-        bars.report("labelling", min(begin + _AT_ONCE, len(given)), len(given), "")
-    return joined(parts, source)
 
 
 def _p_true(

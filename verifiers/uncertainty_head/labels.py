@@ -7,10 +7,13 @@ wrong step: what rests on an error is neither right nor wrong. Unknown steps tea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from draftproof.drafting.training.progress import Report, silent
 from draftproof.errors import InputError, UsageError
 from draftproof.subject import Granularity, step_subjects
 from draftproof.trace import StepLabel, Trace
@@ -58,8 +61,13 @@ class Labelled:
         return said | ({"neutral": list(self.neutral)} if self.neutral else {})
 
 
-def label(traces: Sequence[Trace], source: Verifier | None) -> Labelled:
+def label(
+    traces: Sequence[Trace], source: Verifier | None, *, file: Path | None = None, report: Report = silent
+) -> Labelled:
     """Labels of `traces` by a verifier; None takes their own.
+
+    `file` keeps what a verifier said, trace by trace: provers and judges take their time, and a run that was killed
+    asks no trace twice.
 
     Raises UsageError for a verifier of something else, InputError where no trace has labels of its own.
     """
@@ -77,19 +85,45 @@ def label(traces: Sequence[Trace], source: Verifier | None) -> Labelled:
             f"{source.name} judges whether a {source.granularity.value} is {source.proposition.value}; labels need a "
             "verifier that judges whether a step is correct."
         )
-    judged = [run_verifier(source, list(step_subjects(trace)), log=_Unlogged()) for trace in traces]
-    said = [[_NAMES[verdict.outcome] for verdict in verdicts] for verdicts in judged]
-    return _labelled(traces, said, identity(source), ())
+    signature = identity(source)
+    known = {} if file is None else _known(file, signature)
+    said = []
+    for number, trace in enumerate(traces, start=1):
+        names = known.get(trace.digest)
+        if names is None or len(names) != len(trace.steps):
+            verdicts = run_verifier(source, list(step_subjects(trace)), log=_Unlogged())
+            names = [_NAMES[verdict.outcome] for verdict in verdicts]
+            if file is not None and _ERROR not in names:  # what broke is asked again
+                _append(file, {"verifier": signature, "trace": trace.digest, "labels": names})
+        said.append(names)
+        report("labelling", number, len(traces), "")
+    return _labelled(traces, said, signature, ())
 
 
-def joined(parts: Sequence[Labelled], source: Verifier) -> Labelled:
-    """What was labelled piece by piece, as one."""
-    return Labelled(
-        traces=tuple(trace for part in parts for trace in part.traces),
-        labels=tuple(labels for part in parts for labels in part.labels),
-        counts=sum((part.counts for part in parts), LabelCounts()),
-        source=identity(source),
-    )
+def _known(file: Path, signature: str) -> dict[str, list[str]]:
+    """Labels that an earlier run of this very verifier has left, by trace. A line that a kill cut off is passed over,
+    and ended."""
+    found: dict[str, list[str]] = {}
+    if not file.is_file():
+        return found
+    held = file.read_bytes()
+    if held and not held.endswith(b"\n"):
+        with file.open("ab") as out:
+            out.write(b"\n")
+    for line in held.splitlines():
+        try:
+            record = json.loads(line)
+            if record["verifier"] == signature:
+                found[str(record["trace"])] = [StepLabel(name).value for name in record["labels"]]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _append(file: Path, record: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as out:
+        out.write(json.dumps(record).encode() + b"\n")
 
 
 class _Unlogged:

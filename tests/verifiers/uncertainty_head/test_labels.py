@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from draftproof.trace import Source, Step, StepLabel, Trace
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
 from draftproof.verifiers.arithmetic import ArithmeticVerifier
-from draftproof.verifiers.uncertainty_head.labels import LabelCounts, joined, label
+from draftproof.verifiers.uncertainty_head.labels import LabelCounts, label
 
 RIGHT, WRONG, UNKNOWN = StepLabel.CORRECT, StepLabel.INCORRECT, StepLabel.UNKNOWN
 
@@ -86,8 +87,41 @@ def test_every_step_is_counted_once_and_nothing_is_claimed_behind_an_error(texts
     for labels in labelled.labels:
         wrong = labels.index(WRONG) if WRONG in labels else len(labels)
         assert set(labels[wrong + 1 :]) <= {UNKNOWN}
-    apart = joined([label([each], Scripted()) for each in traces], Scripted())
-    assert (apart.labels, apart.counts, apart.source) == (labelled.labels, labelled.counts, labelled.source)
+
+
+def test_a_run_that_was_killed_asks_no_trace_twice(tmp_path: Path) -> None:
+    traces = [trace("accept", "reject", problem=str(number)) for number in range(4)]
+    asked: list[str] = []
+
+    @dataclass(frozen=True)
+    class Counting(Scripted):
+        dies_at: int = 99
+
+        def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
+            if len(asked) == self.dies_at:
+                raise KeyboardInterrupt
+            asked.append(subjects[0].problem)
+            return super().check(subjects)
+
+    file = tmp_path / "labels.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        label(traces, Counting(dies_at=2), file=file)
+    with file.open("ab") as out:
+        out.write(b'{"verifier": "scri')
+    told: list[tuple[str, int, int, str]] = []
+    whole = label(traces, Counting(), file=file, report=lambda *said: told.append(said))
+    assert asked == ["0", "1", "2", "3"]
+    assert told[-1] == ("labelling", 4, 4, "")
+    assert whole.labels == label(traces, Scripted()).labels == label(traces, Counting(), file=file).labels
+    assert len(asked) == 4
+    label(traces, Counting(version=2), file=file)  # another version says something else
+    assert len(asked) == 8
+
+
+def test_what_broke_is_asked_again(tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    assert label([trace("accept", "crash")], Scripted(), file=file).counts.errors == 1
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,19 @@ def test_control_tokens_in_a_text_are_text(reader: Reader, loaded: LoadedModel) 
     assert loaded.vocabulary.special_ids <= blank_ids(loaded.vocabulary)
 
 
+def test_a_question_is_asked_as_the_chat_template_has_it(tiny_chat: LoadedModel) -> None:
+    from draftproof.drafting.chat_prompts import chat_ids
+
+    reader = Reader(tiny_chat, FeatureSet(layers=(1,)))
+    given = subjects("a b\n\n", "c <|end|> d")
+    asked = chat_ids([{"role": "user", "content": PROBLEM}], tiny_chat.tokenizer)
+    ids = torch.tensor([*asked, *b"a b\n\nc <|end|> d"])
+    model = tiny_chat.model._model  # type: ignore[attr-defined]
+    logprobs = torch.log_softmax(model(ids[None]).logits[0].float(), -1)
+    at = torch.arange(len(ids) - len("c <|end|> d"), len(ids))
+    torch.testing.assert_close(read(reader, given)[1].logprobs, logprobs[at - 1, ids[at]], rtol=1e-3, atol=1e-3)
+
+
 def test_a_model_of_broken_weights_is_an_error_and_no_verdict(ascii_folder: Path) -> None:
     from transformers import AutoTokenizer, LlamaForCausalLM
 
