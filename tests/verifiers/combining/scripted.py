@@ -27,7 +27,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Scripted:
-    """Reads the `column`-th word of a text such as `0.9 - !`: a score, an abstention, a crash."""
+    """Reads the `column`-th word of its text: a score, `-` to abstain, `~0.9` with an estimate, `!` to crash."""
 
     column: int = 0
     edition: int = 1
@@ -58,8 +58,10 @@ class Scripted:
         word = subject.text.split()[self.column]
         if word == "!":
             raise RuntimeError("told to crash")
-        score = None if word == "-" else float(word)
-        outcome = Outcome.ABSTAIN if score is None else Outcome.ACCEPT if score >= 0.5 else Outcome.REJECT
+        score = None if word == "-" else float(word.removeprefix("~"))
+        outcome = Outcome.ACCEPT if score is not None and score >= 0.5 else Outcome.REJECT
+        if word[0] in "-~":
+            outcome = Outcome.ABSTAIN
         return Verdict(
             subject=subject.key, verifier=identity(self), proposition=self.proposition, outcome=outcome,
             score=score, guarantee=self.guarantee, reason="told",

@@ -70,6 +70,13 @@ def test_a_broken_stage_hands_on() -> None:
     assert [stage["outcome"] for stage in found.raw["stages"]] == ["error", "accept"]
 
 
+def test_an_estimate_beside_an_abstention_settles_nothing() -> None:
+    made, _ = cascade(ALWAYS, ALWAYS)
+    handed_on, open_ = check(made, "~1.0 0.1", "~1.0 ~1.0")
+    assert (handed_on.outcome, handed_on.reason) == (Outcome.REJECT, "settled_by_stage_2")
+    assert open_.outcome is Outcome.ABSTAIN
+
+
 def test_a_side_that_is_not_settled_is_handed_on() -> None:
     made, _ = cascade(Thresholds(0.1, None), ALWAYS)
     veto, passed = check(made, "0.0 0.9", "1.0 0.3")

@@ -26,6 +26,7 @@ from draftproof.verifiers.combining.conformal import (
     one_per_trace,
     reject_below,
 )
+from draftproof.verifiers.combining.labelled import Labelled
 from draftproof.verifiers.combining.precision import clopper_pearson_upper, precision_threshold
 from tests.verifiers.combining.scripted import Log, Scripted, labelled, subjects
 
@@ -198,9 +199,20 @@ def test_a_generator_with_few_traces_is_neither_accepted_nor_rejected() -> None:
 
 
 def test_silence_and_errors_stay_what_they_are() -> None:
-    silent, broken = check(Conformal(Scripted(), fitted(), generator="weak"), "-", "!")
+    silent, unsure, broken = check(Conformal(Scripted(), fitted(), generator="weak"), "-", "~0.99", "!")
     assert (silent.outcome, silent.score) == (Outcome.ABSTAIN, None)
+    assert unsure.outcome is Outcome.ABSTAIN
     assert (broken.outcome, broken.score) == (Outcome.ERROR, None)
+
+
+def test_estimates_beside_abstentions_move_no_threshold() -> None:
+    decided = [labelled(0.2, False, trace=f"w{i}") for i in range(19)]
+    unsure = [labelled(0.4, False, trace=f"u{i}") for i in range(200)]
+    abstaining = [
+        Labelled(e.verdict.model_copy(update={"outcome": Outcome.ABSTAIN}), e.truth, e.problem) for e in unsure
+    ]
+    bounds = fit_conformal(Scripted(), [*decided, *abstaining]).generators[""]
+    assert (bounds.accept_above, bounds.wrong) == (0.2, 19)
 
 
 def test_between_separated_classes_nothing_is_settled() -> None:

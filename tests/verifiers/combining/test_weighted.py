@@ -48,11 +48,17 @@ def test_who_says_the_base_rate_has_said_nothing() -> None:
 
 
 def test_silence_of_all_is_an_abstention_and_an_error_is_silence() -> None:
-    silent, broken, half = check(weighted(A, B), "- -", "! -", "! 0.9")
+    silent, broken, half, unsure = check(weighted(A, B), "- -", "! -", "! 0.9", "~0.1 0.9")
+    assert unsure.score == pytest.approx(0.9)  # an estimate beside an abstention is not weighed
     assert (silent.outcome, silent.score, silent.reason) == (Outcome.ABSTAIN, None, "no_scores")
     assert broken.outcome is Outcome.ABSTAIN
     assert half.score == pytest.approx(0.9)
     assert [part["outcome"] for part in half.raw["parts"]] == ["error", "accept"]
+
+
+def test_equality_accepts() -> None:
+    at, below = check(weighted(A, B), "0.5 0.5", "0.5 0.499")
+    assert (at.score, at.outcome, below.outcome) == (0.5, Outcome.ACCEPT, Outcome.REJECT)
 
 
 def test_certainty_is_worth_no_more_than_epsilon_allows() -> None:
@@ -169,6 +175,8 @@ def test_abstentions_in_the_fit_are_no_evidence() -> None:
     half = {**scores, "third": [s if i % 2 else None for i, s in enumerate(scores["third"])]}
     fitted = fit_weights(half, truths)
     assert fitted.weights["third"] > 0.2
+    neutral = [fitted.base_rate if s is None else s for s in half["third"]]
+    assert fit_weights({**scores, "third": neutral}, truths).weights == pytest.approx(fitted.weights, abs=1e-6)
     with pytest.raises(UsageError, match="no score at all"):
         fit_weights({**scores, "third": [None] * 600}, truths)
 
