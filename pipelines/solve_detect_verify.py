@@ -34,6 +34,7 @@ from langgraph.types import Checkpointer
 
 from draftproof.errors import ContextLengthError, UsageError
 from draftproof.language_model import GREEDY, Decoding, LanguageModel
+from draftproof.pipelines.long_runs import for_long_runs
 from draftproof.pipelines.sampled_log import shifted
 from draftproof.pipelines.second_attempt import second_prompt
 from draftproof.pipelines.solution_check import SolutionCheck
@@ -50,6 +51,7 @@ from draftproof.verdict import Outcome, Proposition
 from draftproof.verifier import VerdictLog, Verifier, identity, run_verifier
 
 VERSION = 1
+ATTEMPTS = 2
 HESITATION = r"(?i)\b(?:wait|hmm+|hold on|alternatively|on second thought|actually|let me (?:re-?)?check)\b"
 """Words that solvers hesitate with. They differ from solver to solver."""
 
@@ -64,9 +66,13 @@ def create_solve_detect_verify(
     interrupt_before: Sequence[str] = (),
     **options: Any,
 ) -> CompiledSolveGraph:
-    """The graph of `build_solve_detect_verify`, ready to be invoked."""
-    graph = build_solve_detect_verify(solver, **options)
-    return graph.compile(checkpointer, interrupt_before=list(interrupt_before), name="solve_detect_verify")
+    """The graph of `build_solve_detect_verify`, ready to be invoked, however many steps its settings allow."""
+    graph = build_solve_detect_verify(solver, **options).compile(
+        checkpointer, interrupt_before=list(interrupt_before), name="solve_detect_verify"
+    )
+    steps = 2 * (options.get("settings") or StepSettings()).max_steps  # of thinking and of the answer
+    attempts = options.get("max_attempts", ATTEMPTS)
+    return for_long_runs(graph, attempts * (2 * steps + 2) + 10)
 
 
 def build_solve_detect_verify(
@@ -79,7 +85,7 @@ def build_solve_detect_verify(
     tau: float = 0.75,
     detector: Verifier | None = None,
     hesitation: str = HESITATION,
-    max_attempts: int = 2,
+    max_attempts: int = ATTEMPTS,
     whole: bool = False,
     settings: StepSettings | None = None,
     decoding: Decoding = GREEDY,

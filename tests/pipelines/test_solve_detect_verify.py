@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from langgraph.errors import GraphRecursionError
 
 from draftproof.errors import UsageError
 from draftproof.language_model import Ability, Decoding
@@ -102,6 +104,24 @@ def test_a_check_that_says_nothing_finds_no_error_and_accepts_nothing(said: str 
     assert output["outcome"] == ("abstain" if said is None else "error")
     assert (len(output["attempts"]), output["attempts"][0]["first_error"], output["text"]) == (1, None, RIGHT)
     assert log.of(Granularity.ROUTE)[0].outcome is not Outcome.ACCEPT
+
+
+def test_a_batch_is_not_ended_early() -> None:
+    """LangChain's `batch` would end each run after 25 nodes, which is eight steps."""
+    long = "\n\n".join([f"Step {n}." for n in range(60)] + ["The answer is 3."])
+    graph: Any = create_solve_detect_verify(Solver([long]), log=Log(), fast=Checker(holding({})))
+    given: Any = [PROBLEM, {"problem": "2+2?"}]
+    for outputs in (
+        graph.batch(given),
+        graph.batch(given, {"max_concurrency": 1}),
+        graph.batch(given, [{"tags": ["a"]}, {}]),
+        asyncio.run(graph.abatch(given)),
+        [output for _, output in graph.batch_as_completed(given)],
+        [graph.with_config(tags=["b"]).invoke(PROBLEM)],
+    ):
+        assert [(len(output["steps"]), output["finish"]) for output in outputs] == [(61, "end")] * len(outputs)
+    with pytest.raises(GraphRecursionError):
+        graph.batch(given, {"recursion_limit": 9})
 
 
 def draws(*scores: float | None) -> list[Any]:
