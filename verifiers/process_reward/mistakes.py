@@ -8,7 +8,7 @@ first wrong step is left out: nothing is claimed of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from draftproof.drafting.pocket.arithmetic import Calculation, Sign
@@ -48,6 +48,16 @@ class Drill:
 
 def right_solution(problem: PocketProblem) -> LabelledSolution:
     return LabelledSolution(problem.text, (*(step.text for step in problem.steps), problem.closing), None)
+
+
+def written_solution(problem: PocketProblem, steps: Sequence[str]) -> LabelledSolution:
+    """What somebody wrote, up to the first wrong step: for training on the mistakes that models really make."""
+    texts = tuple(step.strip() for step in steps)
+    for place, text in enumerate(texts):
+        fault = fault_of(problem, texts[:place], text)
+        if fault is not None:
+            return LabelledSolution(problem.text, texts[: place + 1], fault)
+    return LabelledSolution(problem.text, texts, None)
 
 
 def wrong_solution(problem: PocketProblem, source: random.Random) -> LabelledSolution:

@@ -45,8 +45,8 @@ class PrmTraining:
 
     steps: int = 3000
     batch: int = 48
-    learning_rate: float = 1e-3
-    inner: float = 1.0
+    learning_rate: float = 2e-3
+    inner: float = 4.0
     """Weight of the loss at tokens inside of steps; 0 teaches the ends alone."""
     held_out: int = 600
     """Solutions that it is measured on, of problems that are none of the training's."""
@@ -72,7 +72,7 @@ def train_process_reward(
     Args:
         base: a causal language model: its layers and its tokenizer are taken.
         checkpoint: where the state of training lies; a run that finds one goes on with it.
-        sampled: labelled solutions that models wrote, mixed in.
+        sampled: solutions that models wrote (`mistakes.written_solution`), mixed in.
         dtype: in which matrices are multiplied while it is trained; weights stay float32.
 
     Raises ModelError and UsageError for a base model that it cannot be made from.
@@ -115,7 +115,7 @@ def train_process_reward(
             "training",
             optimisation.done,
             training.steps,
-            f"loss {float(at_ends.detach()):.4f} {float(inside.detach()):.4f}",
+            f"loss {float(at_ends.detach()):.4f}",
         )
     model.config._attn_implementation = plain
     with no_progress_bars():

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from draftproof.drafting.models.tokenizer import load_tokenizer
-from draftproof.drafting.pocket.problems import SEPARATOR, PocketProblem, problem
+from draftproof.drafting.pocket.arithmetic import Calculation
+from draftproof.drafting.pocket.problems import SEPARATOR, PlannedStep, PocketProblem, problem
 from draftproof.drafting.pocket.tokenizer import pocket_tokenizer
 from draftproof.drafting.pocket.truth import Fault, read_calculation, step_labels
 from draftproof.errors import ModelError, UsageError
@@ -27,7 +28,13 @@ from draftproof.subject import step_subjects
 from draftproof.trace import Step, StepLabel, Trace
 from draftproof.verdict import Proposition
 from draftproof.verifiers.process_reward.examples import Batch, batch_of, drawn, token_truths
-from draftproof.verifiers.process_reward.mistakes import LabelledSolution, drill, right_solution, wrong_solution
+from draftproof.verifiers.process_reward.mistakes import (
+    LabelledSolution,
+    drill,
+    right_solution,
+    written_solution,
+    wrong_solution,
+)
 from draftproof.verifiers.process_reward.model import ProcessRewardModel
 from draftproof.verifiers.process_reward.reading import SeparatorReader
 from draftproof.verifiers.process_reward.record import FILE, read_record
@@ -79,6 +86,20 @@ class TestMistakes:
     def test_a_right_solution_is_right(self, seed: int) -> None:
         asked, _ = of_seed(seed)
         assert set(step_labels(asked, right_solution(asked).steps)) == {StepLabel.CORRECT}
+
+    def test_what_a_model_wrote_is_labelled_up_to_its_first_mistake(self) -> None:
+        asked = PocketProblem(
+            "Ben has 25 pens.",
+            (
+                PlannedStep("So Ben has 25+10=35.", Calculation(25, "+", 10)),
+                PlannedStep("So Ben has 35+21=56.", Calculation(35, "+", 21), 0),
+            ),
+            56,
+        )
+        right = ("So Ben has 25+10=35.\n\n", "So Ben has 35+21=56.\n\n", "The answer is 56.")
+        assert written_solution(asked, right) == right_solution(asked)
+        wrong = written_solution(asked, (right[0], "So Ben has 35+21=66.\n\n", "The answer is 66."))
+        assert (len(wrong.steps), wrong.fault) == (2, Fault.LOST_CARRY)
 
     def test_every_kind_is_made_and_so_are_right_solutions(self) -> None:
         made = Counter(str(each.fault) for each in drawn(3000, random.Random(0)))
@@ -224,6 +245,23 @@ class TestTraining:
         assert resumed.training == whole.training | {"base_name": str(base)}
         with pytest.raises(UsageError, match="other settings"):
             train_process_reward(base, tmp_path / "parts", PrmTraining(steps=7, batch=8), checkpoint=state)
+
+    def test_solutions_from_models_are_trained_on_as_well(self, base: Path, tmp_path: Path) -> None:
+        sampled = [LabelledSolution("Ben has 1 pen.", ("So Ben has 1+1=3.",), Fault.SLIP)]
+        plain, mixed = (
+            train_process_reward(base, tmp_path / name, TINY, sampled=more)
+            for name, more in (("plain", []), ("mixed", sampled))
+        )
+        assert (plain.training["sampled_solutions"], mixed.training["sampled_solutions"]) == (0, 1)
+        assert plain.training["sampled"] != mixed.training["sampled"]
+        assert plain.weights != mixed.weights
+
+    @pytest.mark.slow
+    def test_it_learns_what_is_wrong(self, base: Path, tmp_path: Path) -> None:
+        """From random weights, in a minute: answers that come too early and do not follow; not yet arithmetic."""
+        record = train_process_reward(base, tmp_path, PrmTraining(steps=300, batch=32, held_out=200))
+        assert record.held_out["wrong_pr_auc"] > 1.5 * record.held_out["base_rate"]
+        assert record.held_out["caught"]["early_answer"]["below_half"] > 0
 
     def test_a_base_without_layers_like_llamas_is_refused(self, base: Path, tmp_path: Path) -> None:
         folder = tmp_path / "gpt2"

@@ -147,6 +147,10 @@ class TestHostileText:
         assert all(v.score is not None for v in verdicts)
         tokens = [v.raw["token"] for v in verdicts]
         assert tokens == sorted(set(tokens))
+        if kind == "shepherd":  # three tags of ours among those of the text: the last of all is the last step's
+            reading = verifier.scorer.reader.read(f"{PROBLEM}{tag}", steps)
+            assert tokens[-1] == len(reading.ids) - 1
+            assert tokens[0] == len(verifier.scorer.reader.read(f"{PROBLEM}{tag}", steps[:1]).ids) - 1
         if kind in ("qwen", "skywork", "classifier"):  # one token, or one separator, at the end of each step
             reading = verifier.scorer.reader.read(f"{PROBLEM}{tag}", steps)
             assert len({reading.ids[token] for token in tokens}) == 1
