@@ -23,10 +23,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from draftproof.batch.answer_match import same_answer
 from draftproof.batch.problems import Problem
 from draftproof.batch.route_log import Diverged, RouteLog, Stopped
-from draftproof.batch.solved import Course, Solved, mark_of, opening_key, recalled, solved_verdict, stated
+from draftproof.batch.solved import Course, Solved, mark_of, opening_key, recalled, same_answer, solved_verdict, stated
 from draftproof.batch.stopping import Stopping
 from draftproof.batch.tally import Tally
 from draftproof.errors import DisagreementError, DraftproofError, StoreError, UnknownNameError, UsageError

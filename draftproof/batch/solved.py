@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from draftproof.batch.answer_match import same_answer
 from draftproof.batch.problems import Problem
 from draftproof.canonical import digest, short
 from draftproof.store.records import PlannedVerifier
@@ -204,6 +203,19 @@ def stated(output: Mapping[str, Any]) -> str | None:
     if output.get("finish") != "end":
         return None
     return stated_answer(str(output.get("answer") or output.get("text") or ""))
+
+
+def same_answer(given: str | None, reference: str | None) -> bool | None:
+    """Whether an answer is the reference answer, numbers by their exact value; None where there is no reference.
+
+    What cannot be compared is wrong, never right.
+    """
+    from draftproof.pipelines.answers import normal_answer
+
+    if reference is None:
+        return None
+    read = None if given is None else normal_answer(given)
+    return read is not None and read == normal_answer(reference)
 
 
 def _right(answer: str | None, problem: Problem, finish: str) -> bool | None:

@@ -40,7 +40,8 @@ Pipelines:
 - **glimp-router**: where the first token of a step is uncertain (entropy above the threshold, in nats), the target
   writes the step. The answer is always the target's.
 - **spec-reason**: the target rates each drafted step from 0 to 9, and rewrites those below the threshold.
-- **solve-detect-verify**: solve, see whether the solution is complete, verify it, try again where it is wrong.
+- **solve-detect-verify**: the target solves, a verifier checks, and what is wrong is tried again, critique in view.
+- **best-of-n**: the target writes several solutions, and `--policy vote`, `score` or `weighted-vote` chooses.
 
 On a terminal every problem is a row of blocks, one a step: green by the draft model, magenta by the target, and a dim
 one where a draft was discarded. Every verdict is stored before anything is decided by it; draftproof verdicts show
@@ -58,13 +59,17 @@ def run(
     pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="Which; see above, or --list.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Problems, a JSON object a line; - for standard input.")],
     draft: Annotated[
-        str, typer.Option("--draft", "-d", metavar="M", help="Name, folder, .gguf file or hub id of the draft model.")
+        str,
+        typer.Option(
+            "--draft", "-d", metavar="M", help="Draft model: name, folder, .gguf, hub id, http://HOST:PORT/v1#MODEL."
+        ),
     ] = "pocket-draft",
     target: Annotated[
-        str, typer.Option("--target", "-t", metavar="M", help="The same of the target model.")
+        str, typer.Option("--target", "-t", metavar="M", help="Target model, named alike.")
     ] = "pocket-target",
     policy: Annotated[
-        str | None, typer.Option("--policy", "-p", metavar="NAME", help="Of arbitrage. [default: rsd]")
+        str | None,
+        typer.Option("--policy", "-p", metavar="NAME", help="Of arbitrage and best-of-n. [default: rsd; vote]"),
     ] = None,
     verifier: Annotated[
         str | None,
@@ -87,6 +92,10 @@ def run(
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any other setting; may be repeated. See --list."),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the key of models' servers."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling, with --set temperature=….")] = 0,
     store: Store = None,
@@ -153,7 +162,7 @@ def run(
                 raise UsageError("--sweep runs many thresholds.", remedy="Give them with --thresholds, as in 0,0.5,1.")
             settings = sweep_settings(
                 pipeline, models=models, policy=policy, verifier=verifier, router=router, thresholds=thresholds,
-                given=set_ or (), seed=seed,
+                given=set_ or (), seed=seed, api_key_env=api_key_env,
             )  # fmt: skip
             folder = stack.enter_context(RunFolder(out or _sweep_folder(file)))
             sink = stack.enter_context(RejectsFile(path))
@@ -168,7 +177,7 @@ def run(
                     raise UsageError(f"{name} belongs to --sweep.", remedy=f"Without one, give {instead}.")
             setup = set_up(
                 pipeline, models=models, policy=policy, verifier=verifier, threshold=threshold, given=set_ or (),
-                seed=seed,
+                seed=seed, api_key_env=api_key_env,
             )  # fmt: skip
             kept = None if out is None else stack.enter_context(RunFolder(out))
             sink = stack.enter_context(RejectsFile(path))

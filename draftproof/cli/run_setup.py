@@ -32,11 +32,17 @@ class Listing:
     summary: str
     policies: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
-    """Policies that need a verifier of steps."""
+    """Policies that need a verifier that says how right something is."""
+    policy_option: str = "policy"
+    """What the pipeline calls its policy."""
+    verifier_option: str = "verifier"
+    """What it calls the verifier that it decides by; empty where it takes none."""
+    has_threshold: bool = True
+    one_model: bool = False
+    """Whether the target works alone, and --draft is not looked at."""
 
-    @property
-    def has_threshold(self) -> bool:
-        return self.name != "solve-detect-verify"
+    def policy_of(self, named: str | None) -> str | None:
+        return named or (self.policies[0] if self.policies else None)
 
 
 LISTINGS = {
@@ -55,18 +61,34 @@ LISTINGS = {
             "draftproof.pipelines.glimp_router",
             "glimp_router",
             "The entropy of the draft model's first token says who writes the step.",
+            verifier_option="",
         ),
         Listing(
             "spec-reason",
             "draftproof.pipelines.spec_reason",
             "spec_reason",
             "The target rates each step of the draft model with one digit, and rewrites those it rates low.",
+            verifier_option="",
         ),
         Listing(
             "solve-detect-verify",
             "draftproof.pipelines.solve_detect_verify",
             "solve_detect_verify",
-            "Solve, see whether the solution is complete, verify it, and try again where an error was found.",
+            "The target solves, a verifier checks, and what was found wrong is tried again with the critique in view.",
+            verifier_option="fast",
+            has_threshold=False,
+            one_model=True,
+        ),
+        Listing(
+            "best-of-n",
+            "draftproof.pipelines.best_of_n",
+            "best_of_n",
+            "The target writes several solutions; the majority, a verifier, or both together choose one.",
+            ("vote", "score", "weighted-vote"),
+            ("score", "weighted-vote"),
+            policy_option="by",
+            has_threshold=False,
+            one_model=True,
         ),
     )
 }
@@ -96,7 +118,8 @@ class Setup:
 
     def create(self, log: VerdictLog) -> Graph:
         make = getattr(_module(self.listing), f"create_{self.listing.function}")
-        graph: Graph = make(self.draft, self.target, log=log, **self.options)
+        models = (self.target,) if self.listing.one_model else (self.draft, self.target)
+        graph: Graph = make(*models, log=log, **self.options)
         return graph
 
     def check(self) -> None:
@@ -107,13 +130,13 @@ class Setup:
     def record(self) -> dict[str, Any]:
         from draftproof.verifier import identity
 
-        verifier: Verifier | None = self.options.get("verifier")
+        verifier: Verifier | None = self.options.get(self.listing.verifier_option)
         return {
             **self.asked,
             "pipeline": self.listing.name,
-            "draft": self.draft.identity,
+            "draft": None if self.listing.one_model else self.draft.identity,
             "target": self.target.identity,
-            "policy": self.options.get("policy"),
+            "policy": self.options.get(self.listing.policy_option),
             "threshold": _told(self.options.get("threshold")),
             "verifier": identity(verifier) if verifier is not None else None,
         }
@@ -139,6 +162,7 @@ def set_up(
     threshold: float | None = None,
     given: Sequence[str] = (),
     seed: int = 0,
+    api_key_env: str | None = None,
 ) -> Setup:
     """Raises UsageError and its kind for whatever of it cannot be, before a model is loaded where that can be told."""
     listing = listing_of(pipeline)
@@ -149,14 +173,19 @@ def set_up(
         raise UsageError(f"{pipeline} has no threshold.")
     values = parse_settings(given)
     options = _options(listing, values, seed)
-    if listing.policies:
-        options["policy"] = policy or listing.policies[0]
+    chosen = listing.policy_of(policy)
+    if chosen is not None:
+        options[listing.policy_option] = chosen
     if threshold is not None:
         options["threshold"] = threshold
-    made = verifier_for(listing, options.get("policy"), verifier, models)
+    made = verifier_for(listing, chosen, verifier, models)
     if made is not None:
-        options["verifier"] = made
-    draft, target = (load_language_model(name) for name in models) if models[0] != models[1] else _twice(models[0])
+        options[listing.verifier_option] = made
+    target = load_language_model(models[1], api_key_env)
+    alone = listing.one_model or models[0] == models[1]
+    draft = target if alone else load_language_model(models[0], api_key_env)
+    if options.pop("detect", False):
+        options["detector"] = _completeness(target)
     asked = {"models": list(models), "set": values, "seed": str(seed), "verifier_asked": verifier}
     setup = Setup(listing, draft, target, options, asked)
     setup.check()
@@ -167,18 +196,20 @@ def verifier_for(listing: Listing, policy: str | None, named: str | None, models
     """The verifier that a policy decides by. The pocket pair has one that is taken where none is named."""
     from draftproof.registry import parse_verifier
 
+    needed = policy in listing.judged or listing.name == "solve-detect-verify"
     if named is not None:
         if policy in ("draft-only", "target-only"):
             raise UsageError(f"The policy {policy} judges nothing, and needs no --verifier.")
-        if not listing.policies:
+        if not listing.verifier_option:
             raise UsageError(f"{listing.name} takes no --verifier.")
         return parse_verifier(named)
-    if policy in listing.judged and set(models) <= set(POCKET):
+    if needed and set(models[listing.one_model :]) <= set(POCKET):
         return parse_verifier(POCKET_VERIFIER)
-    if policy in listing.judged:
+    if needed:
+        asking = f"The policy {policy} of {listing.name}" if policy else listing.name
         raise UsageError(
-            f"The policy {policy} needs to know how good a step is.",
-            remedy="Name a verifier of steps with --verifier; draftproof verifiers list shows them.",
+            f"{asking} needs to know what is right.",
+            remedy="Name a verifier with --verifier; draftproof verifiers list shows them.",
         )
     if policy == "router":
         raise UsageError(
@@ -211,11 +242,12 @@ def setting_names(listing: Listing) -> dict[str, tuple[str, ...]]:
     from draftproof.pipelines.step_state import StepSettings
 
     build = getattr(_module(listing), f"build_{listing.function}")
-    taken = {"draft", "target", "log", "policy", "verifier", "threshold", "settings", "decoding", "on_trace"}
+    taken = {"log", "threshold", "settings", "decoding", "on_trace", listing.policy_option, listing.verifier_option}
+    renamed = {"detector": "detect"}  # whether the target is asked if a solution is complete
     own = tuple(
-        name
+        renamed.get(name, name)
         for name, parameter in inspect.signature(build).parameters.items()
-        if name not in taken and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if name not in taken and parameter.kind is parameter.KEYWORD_ONLY
     )
     return {
         "pipeline": own,
@@ -227,6 +259,7 @@ def setting_names(listing: Listing) -> dict[str, tuple[str, ...]]:
 def _options(listing: Listing, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
     from draftproof.language_model import Decoding
     from draftproof.pipelines.step_state import StepSettings
+    from draftproof.registry import parse_verifier
 
     names = setting_names(listing)
     known = {name for each in names.values() for name in each}
@@ -237,9 +270,14 @@ def _options(listing: Listing, values: Mapping[str, Any], seed: int) -> dict[str
         )
     parts = {part: {name: values[name] for name in names[part] if name in values} for part in names}
     try:
+        if listing.name == "best-of-n":  # whose solutions would all be one without
+            parts["decoding"].setdefault("temperature", 0.7)
         decoding = Decoding(**parts["decoding"], seed=seed)
         _hold_decoding(decoding)
-        return {**parts["pipeline"], "settings": StepSettings(**parts["settings"]), "decoding": decoding}
+        own = dict(parts["pipeline"])
+        if "slow" in own:
+            own["slow"] = parse_verifier(str(own["slow"]))
+        return {**own, "settings": StepSettings(**parts["settings"]), "decoding": decoding}
     except TypeError as error:
         raise UsageError(f"A setting of {listing.name} has a wrong value: {error}.") from error
 
@@ -253,11 +291,10 @@ def _hold_decoding(decoding: Any) -> None:
         raise UsageError("--set top_p is above 0, and top_k a whole number.")
 
 
-def load_language_model(name: str) -> LanguageModel:
-    """A model of this machine, by name, folder, .gguf file or hub id."""
+def load_language_model(name: str, api_key_env: str | None = None) -> LanguageModel:
+    """A model of this machine, by name, folder, .gguf file or hub id, or one behind a server, by its address."""
     try:
-        from draftproof.drafting.language_models.local import LocalLanguageModel
-        from draftproof.drafting.models.load import load_model
+        from draftproof.drafting.language_models.open import open_language_model
     except ImportError as error:
         raise MissingExtraError(
             f"Running a pipeline needs the package {error.name!r}.",
@@ -265,12 +302,15 @@ def load_language_model(name: str) -> LanguageModel:
         ) from error
     from draftproof.settings import settings
 
-    return LocalLanguageModel(load_model(name, models_folder=settings().models_folder))
+    served = name.startswith(("http://", "https://"))
+    key = api_key_env if served else None
+    return open_language_model(name, models_folder=settings().models_folder, api_key_env=key)
 
 
-def _twice(name: str) -> tuple[LanguageModel, LanguageModel]:
-    model = load_language_model(name)
-    return model, model
+def _completeness(model: LanguageModel) -> Verifier:
+    from draftproof.pipelines.completeness import CompletenessProbe
+
+    return CompletenessProbe(model)
 
 
 def _module(listing: Listing) -> Any:

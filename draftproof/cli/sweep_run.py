@@ -51,6 +51,7 @@ def sweep_settings(
     thresholds: str | None,
     given: Sequence[str],
     seed: int,
+    api_key_env: str | None = None,
 ) -> list[tuple[Setting, Setup]]:
     """What is to be run: always the draft model and the target alone, then every threshold of every policy.
 
@@ -72,6 +73,7 @@ def sweep_settings(
         policy="draft-only" if pipeline == "arbitrage" else None,
         given=given,
         seed=seed,
+        api_key_env=api_key_env,
     )
     made: list[tuple[Setting, Setup]] = []
     for each in ("draft-only", "target-only"):
