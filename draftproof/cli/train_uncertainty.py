@@ -158,6 +158,7 @@ def uncertainty_head(
         "seed": seed,
         "data_digest": examples.digest,
     }
+    warning = _warning(measured)
     base = Base.of(loaded.model.info, reader.writer)
     save_head(out, result.head, HeadRecord(base, wanted, tuple(sorted(reader.blank)), record))
     figures = {
@@ -166,12 +167,15 @@ def uncertainty_head(
         "parameters": config.parameters,
         "layers": list(wanted.layers),
         **record,
+        "warning": warning,
         "seconds": time.monotonic() - started,
     }
     if json_output:
         print(json.dumps(figures))
-    else:
-        _show(figures, measured)
+        return
+    _show(figures, measured)
+    if warning:
+        say(f"Warning: {warning}")
 
 
 def _source(labels: str) -> Any:
@@ -244,6 +248,20 @@ def _p_true(
         scores += [verdict.score for verdict in verifier.check(subjects)]
         bars.report("asking", len(scores), len(places), "")
     return {"p-true": scores}
+
+
+def _warning(measured: Sequence[Measured]) -> str | None:
+    """What is said of a head that is not worth its training; `measured` begins with the head."""
+    head, *others = measured
+    best = max(others, key=lambda row: row.pr_auc or 0.0)
+    if head.pr_auc is None:
+        return "There is no wrong step among those that were held out: nothing is known of the head's worth."
+    if best.pr_auc is not None and best.pr_auc >= head.pr_auc:
+        return (
+            f"On these steps {best.name}, which needs no training, is at least as good as the head. Train it on more "
+            "steps, or use that."
+        )
+    return None
 
 
 def _show(figures: dict[str, Any], measured: Sequence[Measured]) -> None:

@@ -114,6 +114,19 @@ def test_an_exact_verifier_labels_what_has_no_labels(
     assert load_head(tmp_path).record.features.top == 4
 
 
+def test_a_head_that_is_not_worth_its_training_comes_with_a_warning(
+    ascii_folder: Path, trl_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that learns at a rate of almost nothing; and one that has learnt what there is to learn."""
+    command = ["--model", ascii_folder, "--traces", trl_file, "--no-p-true", "--quiet"]
+    run(*command, "--out", tmp_path / "idle", "--epochs", "1", "--width", "16", "--learning-rate", "1e-9")
+    idle = load_head(tmp_path / "idle").record.training["held_out"]
+    assert idle[0]["pr_auc"] <= max(row["pr_auc"] for row in idle[1:])
+    assert "which needs no training, is at least as good as the head" in capsys.readouterr().err
+    run(*command, "--out", tmp_path / "taught", *SHORT, "--epochs", "20", "--json")
+    assert json.loads(capsys.readouterr().out)["warning"] is None
+
+
 def test_too_few_steps_are_refused_with_numbers_before_anything_is_read(
     ascii_folder: Path, tmp_path: Path, trl_file: Path
 ) -> None:
