@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from draftproof.errors import InputError
 from draftproof.pipelines.step_audit import FINAL_ANSWER, WRITTEN
@@ -49,7 +50,10 @@ def replay(verdicts: Iterable[Verdict], given: StepInput) -> StepOutput:
             f"The verdicts tell of {len(found)} courses of this problem.",
             remedy="Give those of one opening, and the problem as it was put.",
         )
-    return _told(*found[0], given)
+    try:
+        return _told(*found[0], given)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"These are no verdicts of a step-level graph: {error!r}.") from error
 
 
 @dataclass
@@ -78,7 +82,11 @@ def _told(rows: Sequence[Verdict], signature: str, given: StepInput) -> StepOutp
             _read(row, positions[row.subject.position])
     raw = closing.raw if closing is not None else {"verifier": "", "proposition": "", "error": CUT_OFF}
     finish: Finish = closing.reason if closing is not None else "error"  # type: ignore[assignment]
+    if finish not in get_args(Finish):
+        raise InputError(f"A text does not end by {finish!r}.")
     opening = opened(given, signature, verifier=raw["verifier"], proposition=raw["proposition"])
+    if raw.get("attempt", opening["attempt"]) != opening["attempt"]:
+        raise InputError(f"The verdicts are of attempt {raw['attempt']}, not of {opening['attempt']}.")
     steps: list[WrittenStep] = []
     undecided: Undecided | None = None
     for number in sorted(positions):

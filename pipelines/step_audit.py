@@ -138,6 +138,7 @@ class Audit:
                     raw={
                         "steps": len(output["steps"]),
                         "trace": output["trace"],
+                        "attempt": output["attempt"],
                         "verifier": output["verifier"],
                         "proposition": output["proposition"],
                         "error": output["error"],

@@ -126,6 +126,28 @@ def test_verdicts_of_another_problem_are_refused() -> None:
         replay(log, GIVEN)
 
 
+def test_the_attempt_is_told_and_not_taken_on_trust() -> None:
+    log = Log()
+    output = GRAPHS["glimp-router"](log).compile().invoke(INPUT | {"attempt": 3})  # type: ignore[call-overload, operator]
+    assert replay(log, {**GIVEN, "attempt": 3}) == output
+    with pytest.raises(InputError, match="attempt 3"):
+        replay(log, GIVEN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda v: v.model_copy(update={"raw": {"pipeline": v.raw["pipeline"]}}), id="ids-are-missing"),
+        pytest.param(lambda v: v.model_copy(update={"raw": v.raw | {"ids": None}}), id="ids-are-none"),
+    ],
+)
+def test_verdicts_of_other_graphs_are_refused(change: Any) -> None:
+    log = Log()
+    GRAPHS["glimp-router"](log).compile().invoke(INPUT)  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="no verdicts of a step-level graph"):
+        replay([change(v) if v.reason == "written" else v for v in log], GIVEN)
+
+
 TEXTS = st.lists(st.text(alphabet="ab=\n", max_size=6), max_size=5)
 
 
