@@ -97,8 +97,8 @@ def build_best_of_n(
 
     Raises UsageError for what does not fit together.
     """
-    if n < 1:
-        raise UsageError(f"There must be one candidate at least, not {n}.")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UsageError(f"There must be one candidate at least, not {n!r}.")
     if n > 1 and decoding.temperature == 0.0:
         raise UsageError(f"At temperature 0 all {n} candidates are one.", remedy="Give a temperature such as 0.7.")
     _require_fit(by, verifier, aggregation)

@@ -105,11 +105,13 @@ def build_solve_detect_verify(
 
     Raises UsageError for what does not fit together.
     """
-    if max_attempts < 1:
-        raise UsageError(f"There must be one attempt at least, not {max_attempts}.")
+    if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
+        raise UsageError(f"There must be one attempt at least, not {max_attempts!r}.")
+    if isinstance(k, bool) or not isinstance(k, int) or not isinstance(tau, (int, float)):
+        raise UsageError(f"k is a whole number and tau a share, not {k!r} and {tau!r}.")
     try:
         re.compile(hesitation)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise UsageError(f"hesitation is no regular expression: {error}.") from error
     if detector is not None:
         _require_detector(detector, whole)

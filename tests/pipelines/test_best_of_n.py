@@ -182,6 +182,7 @@ def test_a_model_that_fails_ends_the_run_and_is_logged() -> None:
     ("options", "error", "said"),
     [
         ({"n": 0}, UsageError, "one candidate at least"),
+        ({"n": 2.5}, UsageError, "not 2.5"),
         ({"n": 3, "decoding": Decoding()}, UsageError, "At temperature 0 all 3"),
         ({"by": "score"}, UsageError, "needs a verifier"),
         ({"by": "luck"}, UnknownNameError, "chosen by 'luck'"),

@@ -301,6 +301,9 @@ def test_thinking_in_tags_is_checked_without_the_tag_that_nobody_wrote() -> None
     ("options", "said"),
     [
         ({"max_attempts": 0}, "one attempt at least"),
+        ({"max_attempts": "two"}, "not 'two'"),
+        ({"k": "8"}, "k is a whole number"),
+        ({"hesitation": None}, "no regular expression"),
         ({"fast": Checker(holding({}), proposition=Proposition.EASY)}, "says whether it is easy"),
         ({"fast": Checker(holding({}), Granularity.DOCUMENT)}, "not by documents"),
         ({"slow": Checker(holding({}), Granularity.TRACE, name="slow")}, "judges 'step'"),
