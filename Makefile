@@ -33,9 +33,11 @@ demo: .venv/demo.stamp ## Verify bundled solutions of real models; ends with a w
 	@$(PY) -m draftproof verdicts query --trace gsm8k-2 --outcome reject --store $(DEMO_STORE)
 	@echo "The command draftproof is .venv/bin/draftproof here."
 
+# A process for each core and one thread in each: tests are many and small, and threads of several processes that wait
+# for each other take many times as long.
 test: .venv/dev.stamp ## Run the tests against the installed wheel.
 	@$(PY) .ci/is_wheel.py
-	@.venv/bin/pytest
+	@OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --dist loadfile
 
 slow: .venv/dev.stamp ## Run the tests that take minutes.
 	@$(PY) .ci/is_wheel.py

@@ -29,7 +29,7 @@ step, a calculation a step. It was made by `draftproof train pocket` from proble
 meant for trying and testing draft-then-verify methods where every step's truth is known. It knows nothing else.
 
 - Prompt: the problem and a blank line. Answer: steps with blank lines between, then `The answer is N.`
-- Trained on {examples:,} problems{which} ({steps:,} steps of {batch}), seed {seed}; a held-out problem is among them
+- Trained on {examples:,} problems ({steps:,} steps of {batch}), seed {seed}; a held-out problem is among them
   only by chance.
 - Held-out problems: **{accuracy:.1%}** of {problems:,} final answers right, greedy.
 - First faults: {faults}.
@@ -69,7 +69,6 @@ def record_of(
         "steps": size.steps,
         "batch": size.batch,
         "learning_rate": size.learning_rate,
-        "most_hard": size.most_hard,
         "seed": seed,
         "digest": loaded.model.info.digest,
         "held_out": {
@@ -94,7 +93,6 @@ def card(name: str, record: Mapping[str, Any], example: PocketProblem) -> str:
         hidden=record["hidden"],
         examples=record["steps"] * record["batch"],
         steps=record["steps"],
-        which="" if record["most_hard"] is None else f" with at most {record['most_hard']} hard steps each",
         batch=record["batch"],
         seed=record["seed"],
         accuracy=held["accuracy"],

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from draftproof.drafting.pocket.problems import SEPARATOR, PocketProblem, problem
+from draftproof.drafting.pocket.problems import SEPARATOR, problem
 from draftproof.drafting.pocket.tokenizer import END
 
 IGNORED = -100
@@ -28,18 +28,11 @@ class Batch:
     """[B, N]: the id that follows each position where that belongs to the solution, else `IGNORED`."""
 
 
-def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer, most_hard: int | None = None) -> Batch:
-    """Training data of one step: problems with at most `most_hard` hard steps, or any.
-
-    `seed` names the whole stream: held-out problems need another one.
-    """
+def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer) -> Batch:
+    """Training data of one step. `seed` names the whole stream: held-out problems need another one."""
     block, within = divmod(step, _TOGETHER)
     source = random.Random(f"{seed}:{block}")  # noqa: S311 - nothing secret
-    made: list[PocketProblem] = []
-    while len(made) < size * _TOGETHER:
-        drawn = problem(source)
-        if most_hard is None or sum(step.calculation.hard for step in drawn.steps) <= most_hard:
-            made.append(drawn)
+    made = [problem(source) for _ in range(size * _TOGETHER)]
     end = tokenizer.token_to_id(END)
     starts = [each.ids for each in tokenizer.encode_batch([each.text + SEPARATOR for each in made])]
     rests = [[*each.ids, end] for each in tokenizer.encode_batch([each.solution for each in made])]
