@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -140,7 +140,7 @@ class PipelineRun:
     def seconds(self) -> float:
         return time.perf_counter() - self._started
 
-    def __iter__(self) -> Iterator[Solved]:
+    def __iter__(self) -> Generator[Solved, None, None]:
         stopping = Stopping()
         with stopping.heeded():
             try:

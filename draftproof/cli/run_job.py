@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,8 @@ def solve(
     )
     view = RunView(run.tally, quiet=job.as_json, title=title)
     try:
-        with view:
-            for solved in run:
+        with view, closing(iter(run)) as stream:
+            for solved in stream:
                 on_solved(solved, outputs.pop(id(solved.problem), None))
                 if rows and job.as_json:
                     print(json.dumps(solved.as_json(), ensure_ascii=False), flush=True)

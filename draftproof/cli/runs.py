@@ -14,7 +14,7 @@ from draftproof.cli.options import Json, Limit, Store, store_url
 if TYPE_CHECKING:
     from draftproof.batch.metrics import Measure
     from draftproof.batch.tally import Tally
-    from draftproof.store.records import Run
+    from draftproof.store.records import Conservation, Run
     from draftproof.store.verdict_store import VerdictStore
 
 app = typer.Typer(no_args_is_help=True, help="List runs; show one with its provenance, counts and measures.")
@@ -82,7 +82,7 @@ def show(
             _show_sweep(opened, found, out_, json_output)
             return
         totals = opened.conservation(found.id)
-        tally = _tally(opened, found)
+        tally = _tally(opened, found, totals)
         measures = _against_labels(opened, found) if against_labels else None
     if json_output:
         shown = _run_json(found) | {"conservation": [conservation_json(total) for total in totals]}
@@ -111,14 +111,15 @@ def show(
         _print_measures(measures)
 
 
-def _tally(store: VerdictStore, run: Run) -> Tally | None:
+def _tally(store: VerdictStore, run: Run, totals: list[Conservation]) -> Tally | None:
     """Of a pipeline run: what became of its problems."""
     from draftproof.batch.courses import is_pipeline_run, solved_of_run
     from draftproof.batch.tally import Tally
 
     if not is_pipeline_run(run):
         return None
-    tally = Tally(read=sum(1 for _ in store.run_traces(run.id)))
+    planned = next(total for total in totals if total.planned)
+    tally = Tally(read=planned.subjects - planned.skipped)  # what was skipped was begun again as another attempt
     for solved in solved_of_run(store, run):
         tally.add(solved)
     return tally

@@ -33,18 +33,24 @@ MAX_VALUE = 40
 """Characters of a value; the store holds more."""
 
 
+_OF_STEPS = (Granularity.STEP, Granularity.TOKEN_BLOCK, Granularity.ROUTE)
+
+
 def trace_view(trace: Trace, verdicts: Iterable[StoredVerdict]) -> RenderableType:
     """The problem, then each step with what every verifier said of it."""
     by_step: dict[int, list[StoredVerdict]] = defaultdict(list)
     whole: list[StoredVerdict] = []
     for verdict in verdicts:
-        if verdict.subject.granularity in (Granularity.STEP, Granularity.TOKEN_BLOCK):
+        if verdict.subject.granularity in _OF_STEPS:
             by_step[verdict.subject.position].append(verdict)
         else:
             whole.append(verdict)
     parts: list[RenderableType] = [_header(trace), plain(trace.problem.strip(), "italic"), Text()]
     for position in range(len(trace.steps)):
-        parts += step_view(trace, position, by_step[position])
+        parts += step_view(trace, position, by_step.pop(position, []))
+    for position, rest in sorted(by_step.items()):  # of an opening, which stands for what was not written yet
+        parts.append(plain(f"step {position}", "bold"))
+        parts += [Padding(line, (0, 0, 0, 4)) for verdict in rest for line in verdict_lines(verdict)]
     parts += [line for verdict in whole for line in verdict_lines(verdict)]
     return Group(*parts)
 

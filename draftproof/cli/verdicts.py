@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from draftproof.store.queries import VerdictFilter
     from draftproof.store.records import Difference, StoredVerdict
     from draftproof.store.verdict_store import VerdictStore
-    from draftproof.trace import Trace
 
 app = typer.Typer(no_args_is_help=True, help="Query, show, compare, override and export stored verdicts.")
 
@@ -111,6 +110,9 @@ def show(
     store: Store = None,
     json_output: Json = False,
 ) -> None:
+    from dataclasses import replace
+
+    from draftproof.batch.courses import opening_of
     from draftproof.cli.route_view import route_view
     from draftproof.cli.screen import out
     from draftproof.cli.trace_view import trace_view
@@ -121,7 +123,10 @@ def show(
         stored = opened.get_trace(trace)
         where = VerdictFilter(run=run, trace=stored.digest, verifier=verifier, history=history)
         rows = list(opened.iter_verdicts(where, order="subject"))
-        route = None if run or verifier or history else _route(opened, stored.trace)
+        opening = opening_of(stored.trace)
+        route = None if run or verifier or history or opening is None else _route(opened, opening)
+        if route is None and opening not in (None, stored.digest):
+            rows += opened.iter_verdicts(replace(where, trace=opening), order="subject")
     if json_output:
         verdicts = [json.loads(row.payload) for row in rows if row.payload is not None]
         print(json.dumps({"trace": stored.trace.model_dump(mode="json"), "verdicts": verdicts, "route": route}))
@@ -274,18 +279,15 @@ def _filter(
     )
 
 
-def _route(store: VerdictStore, trace: Trace) -> Mapping[str, Any] | None:
-    """The course that a pipeline's verdicts tell of; None for a trace that none wrote, or that they do not tell."""
-    from draftproof.batch.courses import course_of, opening_of
+def _route(store: VerdictStore, opening: str) -> Mapping[str, Any] | None:
+    """The course that the verdicts about an opening tell of; None where they tell of none that goes step by step."""
+    from draftproof.batch.courses import course_of
     from draftproof.errors import InputError, MissingExtraError
 
-    opening = opening_of(trace)
-    if opening is None:
-        return None
     try:
         return course_of(store, opening)
     except (InputError, UnknownNameError, MissingExtraError):
-        return None  # not all of its verdicts are here: they are shown one by one
+        return None  # several attempts, or not all of the verdicts are here: they are shown one by one
 
 
 def _print_rows(rows: list[StoredVerdict]) -> int:

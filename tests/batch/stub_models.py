@@ -60,12 +60,12 @@ class CountingModel:
         if self.fails_on and self.fails_on in problem:
             raise ConnectionError("the server hung up")
         last, place = int(problem.split()[0]), len(request.context.written)
-        if place >= last:
-            said = request.context.written[-1].text if request.context.written else "0"
-            text, cause, stop = f"The answer is {said.split('=')[-1].strip(' .') or 0}.", StopCause.END, ""
-        else:
-            slip = share(self.name, self.salt, problem, place) < self.wrong
-            text, cause, stop = f"So {place}+1={place + 1 + slip}.\n\n", StopCause.STOP, "\n\n"
+        said = request.context.written[-1].text if request.context.written else "0"
+        steps = [self._step(problem, each) for each in range(place, last if not request.stop else min(last, place + 1))]
+        text, cause, stop = "".join(steps), StopCause.STOP, "\n\n"
+        if not request.stop or place >= last:
+            text += f"The answer is {(steps or [said])[-1].split('=')[-1].strip().rstrip('.') or 0}."
+            cause, stop = StopCause.END, ""
         tokens = max(1, len(text.split()))
         return Completion(
             text=text,
@@ -78,6 +78,10 @@ class CountingModel:
             prompt_tokens=10 + place,
             seconds=self.seconds,
         )
+
+    def _step(self, problem: str, place: int) -> str:
+        slip = share(self.name, self.salt, problem, place) < self.wrong
+        return f"So {place}+1={place + 1 + slip}.\n\n"
 
     def first_token(self, contexts: Sequence[Context], top: int = 20) -> Sequence[FirstToken]:
         if self.seconds:

@@ -141,7 +141,7 @@ def test_a_run_that_nobody_iterates_on_is_interrupted_and_goes_on_where_it_was(
     stream = iter(run)
     for _ in range(4):
         next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert run.record.status is RunStatus.INTERRUPTED
     again, solved = solve(store, counted(30), create(0.002))
     assert 4 <= again.tally.known < 30
@@ -338,7 +338,7 @@ def test_problems_are_read_as_they_are_needed(store: VerdictStore) -> None:
     stream = iter(run)
     next(stream)
     assert read["problems"] <= 2 * 8 + 1
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert run.tally.remaining == run.tally.read - 1
 
 

@@ -220,7 +220,7 @@ def test_pipelines_of_one_model_solve_check_and_choose(
         ("solve-detect-verify", "-v", "arithmetic"),
         ("solve-detect-verify", "-v", "arithmetic", "--set", "detect=true", "--set", "hesitation="),
         ("best-of-n", "--set", "n=3"),
-        ("best-of-n", "-p", "score", "-v", "arithmetic"),
+        ("best-of-n", "-p", "score", "-v", "arithmetic", "--set", "n=2"),
     ):
         ended = cli("run", words[0], file, *words[1:], "--target", "many", "--json", "--store", "s.db")
         assert ended.status == 0, ended.err
@@ -228,7 +228,10 @@ def test_pipelines_of_one_model_solve_check_and_choose(
         assert "6 problems = 6 finished + 0 errored + 0 rejected + 0 remaining" in ended.err
         shown = cli("verdicts", "show", ended.json_lines[0]["opening"], "--store", "s.db")
         assert shown.status == 0, shown.err
-        assert "target wrote" in shown.out or "ended: end" in shown.out
+        assert "So 0+1=1." in shown.out
+        finished = cli("verdicts", "show", ended.json_lines[0]["trace"], "--store", "s.db")
+        assert "So 0+1=1." in finished.out
+        assert "solved@1" in finished.out or "ended: end" in finished.out
     assert counting["few"].asked == []
 
 
