@@ -121,6 +121,8 @@ class Rounds:
     def _admitted(self) -> dict[int, Job]:
         """Questions that find room, by their rows."""
         new: dict[int, Job] = {}
+        if not self._waiting:
+            return new
         with self._changed:
             while self._waiting and len(self._active) < self._max_batch:
                 if self._active and (self._waiting[0].alone or any(job.alone for job in self._active.values())):

@@ -120,10 +120,9 @@ class Connection:
                 )
             case _ if status < 500 and any(phrase in said.lower() for phrase in _TOO_LONG):
                 return ContextLengthError(f"The server at {self._url} says: {said}", remedy="Shorten the text.")
-            case 400 | 404 | 405 | 415 | 422 | 501:
-                return _RefusedError(f"The server at {self._url} refuses the request with status {status}: {said}")
             case _:
-                return ModelError(f"The server at {self._url} failed with status {status}: {said}")
+                how = "refuses the request" if status < 500 else "fails"
+                return _RefusedError(f"The server at {self._url} {how} with status {status}: {said}")
 
     def _told(self, error: BaseException) -> str:
         """What an error says, without the key, and not the whole of it: servers repeat what they were sent."""
@@ -136,4 +135,4 @@ class Connection:
 
 
 class _RefusedError(ModelError):
-    """The server does not know the endpoint, the option or the model."""
+    """The server does not know the endpoint, the option or the model; some fail instead of saying so."""

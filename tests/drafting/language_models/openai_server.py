@@ -25,6 +25,8 @@ class Served:
     most_logprobs: int = 20
     """0: it does not know the option; -1: it takes it and tells nothing."""
     echo: bool = True
+    refusal: int = 400
+    """The status that it refuses options with."""
     tells_stop: bool = True
     goes_on: bool = True
     key: str = ""
@@ -114,7 +116,7 @@ def completions(served: Served, body: dict[str, Any]) -> Any:
     if not served.completions:
         raise Refused(404, "no completions")
     if body.get("echo") and not served.echo:
-        raise Refused(400, "no echo")
+        raise Refused(served.refusal, "no echo")
     context = Context((), (Piece(body["prompt"]),))
     answer, usage, choice = generated(served, context, body)
     logprobs = asked_logprobs(served, body, "logprobs")
@@ -140,7 +142,7 @@ def chat(served: Served, body: dict[str, Any]) -> Any:
         raise Refused(404, "no chat")
     messages = tuple(Message(each["role"], each["content"]) for each in body["messages"])
     if "continue_final_message" in body and not served.goes_on:
-        raise Refused(400, "unknown option continue_final_message")
+        raise Refused(served.refusal, "unknown option continue_final_message")
     context = Context(messages)
     if body.get("continue_final_message"):
         context = Context(messages[:-1], (Piece(messages[-1].content),))
@@ -180,7 +182,7 @@ def generated(served: Served, context: Context, body: dict[str, Any]) -> tuple[A
 def asked_logprobs(served: Served, body: dict[str, Any], key: str) -> int:
     asked = int(body.get(key) or 0)
     if asked and served.most_logprobs >= 0 and asked > served.most_logprobs:
-        raise Refused(400, f"{key} is at most {served.most_logprobs}")
+        raise Refused(served.refusal, f"{key} is at most {served.most_logprobs}")
     return asked if served.most_logprobs > 0 else 0
 
 

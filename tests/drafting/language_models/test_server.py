@@ -145,6 +145,7 @@ def test_a_server_without_logprobs_has_no_such_abilities(kind: str, most: int, r
 def test_abilities_are_what_was_found(served: Callable[..., Served], chat_served: Callable[..., Served]) -> None:
     assert client(served()).abilities == {Ability.LOGPROBS, Ability.FIRST_TOKEN, Ability.SCORE}
     assert client(served(echo=False)).abilities == {Ability.LOGPROBS, Ability.FIRST_TOKEN}
+    assert client(served(echo=False, refusal=500)).abilities == {Ability.LOGPROBS, Ability.FIRST_TOKEN}
     assert client(chat_served()).abilities == {Ability.LOGPROBS, Ability.FIRST_TOKEN}
     assert not client(served()).deterministic
 
