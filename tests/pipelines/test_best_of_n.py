@@ -276,8 +276,8 @@ def test_other_answers_are_others() -> None:
 
 
 def test_the_runner_counts_the_same_answers_as_right() -> None:
-    """Pipelines may not import the batch runner, which compares answers as well: both must agree."""
-    from draftproof.batch.answer_match import same_answer
+    """What wins a vote and what a run calls right are compared alike."""
+    from draftproof.batch.solved import same_answer
 
     answers = [
         "42",

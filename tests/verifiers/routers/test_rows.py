@@ -44,6 +44,13 @@ def test_what_a_pipeline_collects_is_a_row_and_can_be_read_again(tmp_path: Path)
     assert (rows[0].advantage, rows[0].label, rows[0].features["tokens"]) == (0.5, 1, 7.0)
 
 
+def test_what_a_pipeline_makes_is_read_without_a_version(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(one_row(opening="sha256:0")) + "\n", encoding="utf-8")
+    (row,) = read_rows([file])
+    assert (row.version, row.opening, row.id) == (1, "sha256:0", "p1")
+
+
 def test_the_same_row_twice_is_one(tmp_path: Path) -> None:
     file, other = tmp_path / "rows.jsonl", tmp_path / "again.jsonl"
     append_rows(file, [one_row(), one_row()])
