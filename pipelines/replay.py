@@ -1,7 +1,8 @@
 """Tell the course of a text again from its verdicts alone.
 
 The verdicts of one opening say what was written, kept and thrown away at each position, what was compared and decided,
-and how it ended: the output of the graph follows from them, to the last number. So a stored route can be checked by
+and how it ended: the output of the graph follows from them, to the last number (of a course that was begun twice, the
+store keeps what was said first, and so its times). So a stored route can be checked by
 somebody who has neither the models nor the graph.
 """
 
