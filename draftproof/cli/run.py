@@ -158,6 +158,8 @@ def run(
         if sweep:
             from draftproof.cli.sweep_run import run_sweep, sweep_settings
 
+            if file == "-":
+                raise UsageError("A sweep reads its problems once for each setting.", remedy="Give it a file.")
             if threshold is not None:
                 raise UsageError("--sweep runs many thresholds.", remedy="Give them with --thresholds, as in 0,0.5,1.")
             settings = sweep_settings(

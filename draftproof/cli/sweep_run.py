@@ -132,8 +132,6 @@ def run_sweep(
     from draftproof.cli.sweep_report import write_report
     from draftproof.rejects import RejectsList
 
-    if job.file == "-":
-        raise UsageError("A sweep reads its problems once for each setting.", remedy="Give it a file.")
     sweep = str(uuid4())
     measured: list[Measured] = []
     failed = 0

@@ -130,8 +130,6 @@ def evidence_line(evidence: Evidence) -> Text:
             return plain(", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items()), "dim")
         case ErrorEvidence():
             return Text.assemble(plain(f"{evidence.type}: ", "yellow"), plain(one_line(evidence.message, 160)))
-        case _:
-            return plain(one_line(evidence.model_dump_json(exclude={"kind"}), 160))
 
 
 def _shown(value: str | None) -> str:

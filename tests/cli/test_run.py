@@ -349,6 +349,27 @@ def test_what_models_and_problems_say_is_shown_and_not_obeyed(
     assert obeyed(re.sub(r"\x1b\[[\d;]*m", "", coloured.out)) == []
 
 
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_each_kind_of_evidence_of_a_pipeline_is_one_safe_line(text: str) -> None:
+    from draftproof.cli.trace_view import evidence_line
+    from draftproof.verdict import FeatureEvidence, RouteEvidence, StepEvidence, VotesEvidence
+
+    lines = {
+        "draft wrote (discarded, 3 tokens, stop)": StepEvidence(
+            text=text, role="draft", model=text, cause="stop", tokens=3, kept=False
+        ),
+        "0.5 against 0.7 → target": RouteEvidence(policy=text, to="target", score=0.5, threshold=0.7),
+        "nothing to compare → draft": RouteEvidence(policy=text, to="draft", score=None, threshold=None),
+        "with 50% of the votes": VotesEvidence(votes=(text, ""), winner=text, agreement=0.5),
+        "0.25": FeatureEvidence(values={text: 0.25}),
+    }
+    for says, evidence in lines.items():
+        line = evidence_line(evidence)  # type: ignore[arg-type]  # a dict of several kinds
+        assert says in line.plain
+        assert obeyed(line.plain) == []
+        assert "\n" not in line.plain
+
+
 def waiting_program(tmp_path: Path, folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     """The program itself, reading problems from a pipe that stays open."""
     command = [sys.executable, "-P", "-m", "draftproof", "run", "glimp-router", "-", "-d", folder, "-t", folder, *TINY]
