@@ -9,7 +9,8 @@
              cut there, before the model talks itself out of it. The paper pauses in the middle of a step; here the step
              is written to its end first, and cut at the word it hesitated with
     verify   k fast draws, the slow verifier where too few of them agree; the first error is read from their verdicts
-    again    a rejected attempt is quoted to the solver up to its first error, with what the check said
+    again    a rejected attempt is quoted to the solver up to its first error, with what the check said; where the
+             context has no room for that, the rejected attempt stays
 
 A check that abstains or fails finds no error: the attempt stays, and `outcome` says that nobody found it right. The
 last attempt is the text; what came before is kept beside it. Unanimous fast draws are never corrected by the slow
@@ -300,12 +301,15 @@ class SolveNodes:
 
     def close(self, state: SolveState) -> Update:
         """The last attempt as the text, its trace, and the verdict about how it ended."""
-        attempts, stop, spent = state["attempts"], state["stop"] or "error", state["spent"]
-        if not state["outcome"]:
+        attempts, spent, steps = state["attempts"], state["spent"], state["steps"]
+        stop, outcome = state["stop"] or "error", state["outcome"]
+        if attempts and stop == "context" and not steps:  # no room to begin another: the one before is the last
+            steps, stop, outcome = attempts[-1]["steps"], attempts[-1]["stop"], attempts[-1]["outcome"]
+        elif not outcome:
             attempts = [*attempts, _unchecked(state)]
         rejected = [step for each in attempts[:-1] for step in each["steps"]]
         lost: Undecided = {"written": [*rejected, *state["dropped"]], "route": None}
-        counts = counts_of(state["steps"], lost)
+        counts = counts_of(steps, lost)
         counts = {**counts, "probe_calls": spent["probe_calls"], "judge_calls": spent["judge_calls"]}
         if self.whole:
             counts["target_calls"] = len(attempts)
@@ -318,21 +322,21 @@ class SolveNodes:
             "verifier": state["verifier"],
             "proposition": state["proposition"],
             "opening": state["opening"],
-            "steps": state["steps"],
+            "steps": steps,
             "undecided": None,
-            "text": "".join(step["text"] for step in state["steps"]),
-            "answer": "".join(step["text"] for step in state["steps"] if step["phase"] == "answer"),
+            "text": "".join(step["text"] for step in steps),
+            "answer": "".join(step["text"] for step in steps if step["phase"] == "answer"),
             "finish": "end" if stop == "complete" else stop,
             "error": state["error"],
             "trace": "",
             "counts": counts,
             "seconds": {
-                **seconds_of(state["steps"], lost),
+                **seconds_of(steps, lost),
                 "probe": spent["probe_seconds"],
                 "judge": spent["judge_seconds"],
             },
             "attempts": attempts,
-            "outcome": state["outcome"],
+            "outcome": outcome,
         }
         trace = finished_trace(output)
         output["trace"] = trace.digest

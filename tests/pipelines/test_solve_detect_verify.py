@@ -289,6 +289,14 @@ def test_a_solver_that_fails_ends_the_run_with_what_there_is() -> None:
     assert (nothing["finish"], nothing["steps"], nothing["outcome"]) == ("context", [], "")
 
 
+def test_where_there_is_no_room_for_another_attempt_the_last_one_stays() -> None:
+    solver = Solver([WRONG, RIGHT], context_length=len(PROBLEM["problem"]) + len(WRONG))
+    output = solved(solver)
+    assert (output["text"], output["outcome"], output["finish"]) == (WRONG, "reject", "end")
+    assert len(output["attempts"]) == 1
+    assert output["counts"]["target_tokens_discarded"] == 0
+
+
 def test_thinking_in_tags_is_checked_without_the_tag_that_nobody_wrote() -> None:
     checker = Checker(holding({}))
     solver = Solver(["<think>a\n\nb\n\nc\n\n</think>\n\nThe answer is 3."])
