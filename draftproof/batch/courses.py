@@ -38,7 +38,7 @@ def course_of(store: VerdictStore, opening: str) -> Mapping[str, Any]:
     if trace.reference_answer is not None:
         given["reference_answer"] = trace.reference_answer
     rows = course_verdicts(store, opening)
-    return replay([row.verdict for row in rows], given)  # type: ignore[arg-type, return-value]
+    return replay([row.verdict for row in rows], given)  # type: ignore[arg-type]
 
 
 def course_verdicts(store: VerdictStore, opening: str) -> list[StoredVerdict]:

@@ -10,6 +10,8 @@ from draftproof.trace import Step, Trace
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import Verifier, run_verifier
 
+OF_ARITHMETIC = ("arithmetic", "lean")
+"""Verifiers that judge any step's arithmetic and need nothing else to be named."""
 KNOWN = (
     ("She has 48 / 2 = 24 eggs left.", Outcome.ACCEPT),
     ("She has 48 / 2 = 25 eggs left.", Outcome.REJECT),

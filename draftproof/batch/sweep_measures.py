@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,11 @@ class Measured:
     counts: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        threshold = self.setting.threshold
+        if threshold is not None and not isfinite(threshold):
+            told["setting"]["threshold"] = str(threshold)  # JSON has no infinity
+        return told
 
 
 def measure(setting: Setting, run: str, solved: Sequence[Solved]) -> Measured:

@@ -193,6 +193,8 @@ def test_measures_are_means_over_problems_and_shares_over_steps() -> None:
     assert (found.problems, found.failed) == (4, 1)
     assert str(found.setting) == "RSD 0.5"
     assert measure(found.setting, "run", solved[::-1]) == found
+    endless = measure(Setting("RSD", "arbitrage", "rsd", float("inf")), "run", solved)
+    assert json.loads(json.dumps(endless.as_json(), allow_nan=False))["setting"]["threshold"] == "inf"
 
 
 def test_lines_of_one_problem_are_no_independent_evidence() -> None:
