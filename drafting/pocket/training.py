@@ -28,7 +28,7 @@ class PocketSize:
 
 
 FULL = {
-    "draft": PocketSize(hidden=64, layers=2, steps=5000),
+    "draft": PocketSize(hidden=64, layers=2, steps=6000),
     "target": PocketSize(hidden=128, layers=3, steps=10_000),
 }
 """The pair that is shipped."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from draftproof.cli.options import Json, Limit, Store, store_url
+from draftproof.cli.train_text import need_engine
 from draftproof.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def calibrate(
     limit: Limit = None,
     json_output: Json = False,
 ) -> None:
+    need_engine()
     from draftproof.importers.streams import check_file
     from draftproof.registry import parse_verifier
     from draftproof.verifiers.combining.calibration import Calibrator, fit_calibrator

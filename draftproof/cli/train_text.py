@@ -25,7 +25,7 @@ def need_engine() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            f"Training needs PyTorch and transformers: {error}.", remedy="pip install 'draftproof[engine]'"
+            f"This needs PyTorch and transformers: {error}.", remedy="pip install 'draftproof[engine]'"
         ) from error
 
 
