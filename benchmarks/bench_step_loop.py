@@ -2,11 +2,11 @@
 
     python benchmarks/bench_step_loop.py [--problems 64] > benchmarks/results/step_loop.jsonl
 
-GlimpRouter between the pocket models, greedy, at one threshold, one problem at a time and eight at once. The plain loop
-asks the draft for the first token's logits, computes the entropy, and lets `generate` of the model that was chosen write
-the step; eight at once are padded on the left, as its users do. Both solve the same problems; how many texts agree is
-told. A node's cost is the time of a graph over models that answer at once, less that of a bare LangGraph graph of as
-many nodes that do nothing, by the number of nodes that ran.
+GlimpRouter between the pocket models, greedy, at one threshold, one problem at a time and eight at once. The plain
+loop asks the draft for the first token's logits, computes the entropy, and lets `generate` of the model that was chosen
+write the step; eight at once are padded on the left, as its users do. Both solve the same problems; how many texts
+agree is told. A node's cost is the time of a graph over models that answer at once, less that of a bare LangGraph graph
+of as many nodes that do nothing, by the number of nodes that ran.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main() -> None:
     graph = create_glimp_router(draft, target, threshold=arguments.threshold, top=TOP, log=Nowhere())
     origin = machine(arguments) | {"benchmark": "step_loop", "threshold": arguments.threshold}
     for batch in (1, 8):
+
         def ours(texts: Sequence[str], batch: int = batch) -> list[str]:
             with ThreadPoolExecutor(batch) as pool:
                 return [made["text"] for made in pool.map(lambda text: graph.invoke({"problem": text}), texts)]
@@ -73,7 +74,7 @@ def main() -> None:
 
         times: dict[str, list[float]] = {"draftproof": [], "transformers": []}
         made: dict[str, list[str]] = {}
-        for name, solve in (("draftproof", ours), ("transformers", theirs)):
+        for solve in (ours, theirs):
             solve(asked[:batch])
         for _ in range(arguments.repeats):  # in turns, so that a slow minute slows both
             for name, solve in (("draftproof", ours), ("transformers", theirs)):
@@ -90,8 +91,7 @@ def main() -> None:
                 a.strip() == b.strip() for a, b in zip(made["draftproof"], made["transformers"], strict=True)
             ),
             "same_answer": statistics.fmean(
-                read_answer(a) == read_answer(b)
-                for a, b in zip(made["draftproof"], made["transformers"], strict=True)
+                read_answer(a) == read_answer(b) for a, b in zip(made["draftproof"], made["transformers"], strict=True)
             ),
         }
         note(line)

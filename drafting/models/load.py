@@ -56,8 +56,8 @@ def load_model(
     """Load a causal language model.
 
     Args:
-        source: name of a shipped model (`pocket-target`) or a fetched one (`smollm2-135m`), folder of a checkpoint, .gguf file, hub id (`owner/name`,
-            or `owner/name@revision`), or a transformers model that is used as it is.
+        source: name of a shipped (`pocket-target`) or fetched model (`smollm2-135m`), folder of a checkpoint, .gguf
+            file, hub id (`owner/name`, or `owner/name@revision`), or a transformers model that is used as it is.
         tokenizer: instead of the source's own; needed with a model object.
         backend: `lean` is our own forward pass, for the Llama family in float32 on the CPU; `transformers` runs
             whatever transformers runs; `auto` takes `lean` where it can.
