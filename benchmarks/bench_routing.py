@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 import torch
-from bench_decode import machine, note
+from bench_decode import machine
 
 from draftproof.drafting.language_models.local import LocalLanguageModel
 from draftproof.drafting.pocket.evaluation import held_out_problems
@@ -110,7 +110,7 @@ def sweep(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argp
             with arguments.raw.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in made)
         line = summary(made) | {"wall_seconds": time.perf_counter() - started}
-        note(line)
+        print(json.dumps(line), file=sys.stderr)
     origin = machine(arguments) | {"benchmark": "routing", "draft": draft.identity, "target": target.identity}
     told = [summary(each) for each in rows.values()]
     for line in told:

@@ -25,7 +25,7 @@ from typing import Any, TypedDict
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from bench_decode import machine, note
+from bench_decode import machine
 from langgraph.graph import END, START, StateGraph
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -94,10 +94,10 @@ def main() -> None:
                 read_answer(a) == read_answer(b) for a, b in zip(made["draftproof"], made["transformers"], strict=True)
             ),
         }
-        note(line)
+        print(json.dumps(line), file=sys.stderr)
         print(json.dumps(origin | line))
     line = node_cost(arguments.repeats)
-    note(line)
+    print(json.dumps(line), file=sys.stderr)
     print(json.dumps(origin | line))
 
 

@@ -63,6 +63,7 @@ def printed() -> str:
         environment = os.environ | {
             "DRAFTPROOF_STORE": f"sqlite:///{folder}/verdicts.db",
             "XDG_CACHE_HOME": folder,
+            "DRAFTPROOF_CACHE_DIR": folder,
             "COLUMNS": str(COLUMNS),
             "FORCE_COLOR": "1",
             "TERM": "xterm-256color",
