@@ -26,7 +26,10 @@ from draftproof.verdict import (
     LeanEvidence,
     Outcome,
     Proposition,
+    RouteEvidence,
+    StepEvidence,
     Verdict,
+    VotesEvidence,
 )
 
 KEY = SubjectKey(trace_digest="sha256:00", granularity=Granularity.STEP, position=0)
@@ -53,6 +56,9 @@ EVIDENCE = (
         toolchain="4.35.0",
     ),
     FeatureEvidence(values={"entropy": 0.25, "margin": -1.5}),
+    StepEvidence(text="So 2+2=4.\n\n", role="draft", model="m#0", cause="stop", tokens=7, kept=False),
+    RouteEvidence(policy="rsd", to="target", score=0.25, threshold=None),
+    VotesEvidence(votes=("3", "", "3"), winner="3", agreement=2 / 3),
     AcceptanceEvidence(
         drafter="suffix", law="match", rule="greedy", drafted=6, depth=4, accepted=2, tokens=(7, 8, 9), start=40
     ),
