@@ -103,6 +103,7 @@ def build_arbitrage(
         decoding=decoding,
         verifier=signed,
         proposition=verifier.proposition.value if verifier is not None else "",
+        internals=verifier,
         on_trace=on_trace,
     )
     graph = nodes.graph()

@@ -16,7 +16,9 @@ from math import inf
 from draftproof.errors import ModelError
 from draftproof.language_model import Completion, Context, Decoding, LanguageModel, Message, Piece, Request, StopCause
 from draftproof.pipelines.step_features import step_features
+from draftproof.pipelines.step_internals import TakesInternals
 from draftproof.pipelines.step_state import Finish, Phase, Role, StepSettings, WrittenStep, WrittenText
+from draftproof.subject import Granularity, SubjectKey
 
 THINKING_ENDS = "</think>"
 
@@ -29,9 +31,13 @@ class Writer:
     model: LanguageModel
     decoding: Decoding
     settings: StepSettings
+    internals: TakesInternals | None = None
+    """Is told what the model knew while it wrote."""
 
-    def write(self, problem: str, steps: Sequence[WrittenStep], phase: Phase, *, attempt: int = 0) -> WrittenText:
-        """The step behind `steps`.
+    def write(
+        self, problem: str, steps: Sequence[WrittenStep], phase: Phase, *, attempt: int = 0, opening: str = ""
+    ) -> WrittenText:
+        """The step behind `steps`; `opening` is what verdicts about it are stored under.
 
         Raises whatever the model raises, and ModelError for an answer that breaks the protocol.
         """
@@ -41,12 +47,16 @@ class Writer:
             max_new_tokens=min(self.settings.max_step_tokens, tokens_left(steps, phase, self.settings)),
             stop=(self.settings.separator, THINKING_ENDS) if thinking else (self.settings.separator,),
             decoding=replace(self.decoding, seed=self.decoding.seed + attempt),
+            hidden_layers=() if self.internals is None else self.internals.needs_layers,
         )
         completions = self.model.generate([request])
         if len(completions) != 1:
             raise ModelError(f"{self.model.name} gave {len(completions)} texts for one question.")
         (completion,) = completions
         _hold_protocol(self.model.name, completion)
+        if self.internals is not None:
+            key = SubjectKey(trace_digest=opening, granularity=Granularity.STEP, position=len(steps))
+            self.internals.offer(key, completion, writer=self.model.identity)
         return {
             "text": completion.text,
             "role": self.role,

@@ -17,6 +17,7 @@ from draftproof.errors import ContextLengthError, InputError
 from draftproof.language_model import Decoding, LanguageModel
 from draftproof.pipelines.step_audit import Audit, Pipeline, finished_trace, opening_trace
 from draftproof.pipelines.step_counts import counts_of, seconds_of
+from draftproof.pipelines.step_internals import internals_wanted
 from draftproof.pipelines.step_loop import Writer, after, closed_thinking, closing_step, phase_of
 from draftproof.pipelines.step_state import (
     Finish,
@@ -31,7 +32,7 @@ from draftproof.pipelines.step_state import (
 )
 from draftproof.trace import Trace
 from draftproof.verdict import ErrorEvidence
-from draftproof.verifier import VerdictLog
+from draftproof.verifier import VerdictLog, Verifier
 
 Update = dict[str, Any]
 """What a node changes of the state."""
@@ -59,14 +60,15 @@ class StepNodes:
         decoding: Decoding,
         verifier: str = "",
         proposition: str = "",
+        internals: Verifier | None = None,
         on_trace: Callable[[Trace], None] | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.settings = settings
         self.audit = Audit(log)
         self._writers: dict[ModelRole, Writer] = {
-            "draft": Writer("draft", draft, decoding, settings),
-            "target": Writer("target", target, decoding, settings),
+            "draft": Writer("draft", draft, decoding, settings, internals_wanted(internals, draft.identity)),
+            "target": Writer("target", target, decoding, settings, internals_wanted(internals, target.identity)),
         }
         self._verifier = verifier
         self._proposition = proposition
@@ -99,7 +101,9 @@ class StepNodes:
 
         def write(state: StepState) -> Update:
             try:
-                text = writer.write(state["problem"], state["steps"], state["phase"], attempt=state["attempt"])
+                text = writer.write(
+                    state["problem"], state["steps"], state["phase"], attempt=state["attempt"], opening=state["opening"]
+                )
             except GraphBubbleUp:  # LangGraph's own way to say that a graph was interrupted
                 raise
             except Exception as error:  # whatever a backend does when it fails

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from draftproof.drafting.models.load import LoadedModel, load_model
@@ -47,7 +46,7 @@ def save_pocket(
     problems: int = 1000,
 ) -> Solved:  # fmt: skip
     """Write the model in bfloat16, measure what was written on held-out problems, and write the card."""
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     asked = held_out_problems(problems)
     loaded = load_model(folder)

@@ -34,6 +34,7 @@ def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer) -> Batch:
     source = random.Random(f"{seed}:{block}")  # noqa: S311 - nothing secret
     made = [problem(source) for _ in range(size * _TOGETHER)]
     end = tokenizer.token_to_id(END)
+    assert end is not None
     starts = [each.ids for each in tokenizer.encode_batch([each.text + SEPARATOR for each in made])]
     rests = [[*each.ids, end] for each in tokenizer.encode_batch([each.solution for each in made])]
     order = sorted(range(len(made)), key=lambda index: len(starts[index]) + len(rests[index]))

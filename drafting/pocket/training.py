@@ -72,7 +72,8 @@ def train_pocket(
         loss = cross_entropy(model.lm_head(hidden).flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
         optimisation.step(loss)
         report(stage, optimisation.done, size.steps, f"loss {float(loss.detach()):.4f}")
-    return model.eval()
+    model.eval()
+    return model
 
 
 def config_of(size: PocketSize, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:

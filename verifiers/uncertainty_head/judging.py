@@ -96,6 +96,10 @@ class InternalsVerifier(ABC):
         """What a `Request` must name as `hidden_layers`, so that its completion can be offered."""
         return self._layers
 
+    def knows(self, writer: str) -> bool:
+        """Whether this is the identity of the model whose internals are judged."""
+        return writer.rpartition("#")[2] == self._writer
+
     def offer(self, step: SubjectKey | str, completion: Completion, *, writer: str) -> None:
         """Tell the internals that a step was written with, to be judged by them when `check` asks about it.
 
@@ -135,7 +139,7 @@ class InternalsVerifier(ABC):
         return [self._verdict(subject, signature, *said[index]) for index, subject in enumerate(subjects)]
 
     def _judged(self, completion: Completion, writer: str) -> Opinion | NoInternalsError:
-        if writer.rpartition("#")[2] != self._writer:
+        if not self.knows(writer):
             return NoInternalsError("other_model", writer)
         try:
             internals = of_completion(completion, self._layers, self._blank)
