@@ -33,14 +33,14 @@ def test_the_drafts_steps_are_judged_online_and_as_they_would_be_read(
     draft: LocalLanguageModel, target: LocalLanguageModel
 ) -> None:
     log = Log()
-    judge = MeanLogprobVerifier("pocket-draft", threshold=0.8)
-    graph = create_arbitrage(draft, target, policy="rsd", verifier=judge, threshold=0.8, log=log)
+    judge = MeanLogprobVerifier("pocket-draft", threshold=0.93)
+    graph = create_arbitrage(draft, target, policy="rsd", verifier=judge, threshold=0.93, log=log)
     with ThreadPoolExecutor(3) as pool:
         outputs = list(pool.map(lambda text: graph.invoke({"problem": text}), PROBLEMS))
     said = {verdict.subject: verdict for verdict in log if verdict.verifier.startswith("mean-logprob@")}
     assert {verdict.raw["mode"] for verdict in said.values()} == {"online"}
     assert {verdict.outcome for verdict in said.values()} == {Outcome.ACCEPT, Outcome.REJECT}
-    reader = MeanLogprobVerifier("pocket-draft", threshold=0.8)
+    reader = MeanLogprobVerifier("pocket-draft", threshold=0.93)
     for output in outputs:
         for place, step in enumerate(output["steps"]):
             drafted = step if step["role"] == "draft" else step["discarded"]
