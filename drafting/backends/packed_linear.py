@@ -85,6 +85,11 @@ class PackedLinear:
         return self._packed.address(), self._packed.bytes
 
 
+_WORTH_A_THREAD = 2**17
+"""Multiplications below which one thread does all of them: waking another takes longer, above all for a thread that is
+not the process's first, whose helpers sleep in between."""
+
+
 class _Native:
     """In panels of `native.c`, in the smallest form that is exact."""
 
@@ -115,9 +120,12 @@ class _Native:
         self._run(
             *(x.data_ptr(), rows, self._width, self._step, self._floor, self._gain_at, self._form, self._at),
             *(self._bias_at, self._outputs, onto is not None, out.data_ptr()),
-            *(None if room is None else room.data_ptr(), torch.get_num_threads()),
+            *(None if room is None else room.data_ptr(), self._threads(rows)),
         )
         return out
+
+    def _threads(self, rows: int) -> int:
+        return 1 if rows * self._outputs * self._width < _WORTH_A_THREAD else torch.get_num_threads()
 
     def address(self) -> int:
         return self._at
