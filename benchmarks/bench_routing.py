@@ -63,7 +63,7 @@ class Kept:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["collect", "sweep"])
+    parser.add_argument("what", nargs="?", choices=["collect", "sweep"], default="sweep")
     parser.add_argument("--draft", default="pocket-draft")
     parser.add_argument("--target", default="pocket-target")
     parser.add_argument("--problems", type=int, default=400)
@@ -71,8 +71,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--raw", type=Path)
-    parser.add_argument("--prm", help="folder of a process reward model, for RSD")
-    parser.add_argument("--router", help="a fitted router")
+    parser.add_argument("--prm", help="folder of a process reward model; without it RSD is left out")
+    parser.add_argument("--router", help="a fitted router; without it that policy is left out")
     parser.add_argument("--policies", nargs="+", default=["alone", "rsd", "router", "oracle", "glimpse"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -134,11 +134,11 @@ def settings(
     if "alone" in wanted:
         yield "draft-only", 0.0, arbitrage("draft-only", None)
         yield "target-only", 0.0, arbitrage("target-only", None)
-    if "rsd" in wanted:
+    if "rsd" in wanted and arguments.prm:
         prm = create_verifier("process-reward", {"model": arguments.prm})
         for threshold in RSD:
             yield "rsd", threshold, arbitrage("rsd", threshold, prm)
-    if "router" in wanted:
+    if "router" in wanted and arguments.router:
         router = create_verifier("router", {"file": arguments.router})
         for threshold in ROUTER:
             yield "router", threshold, arbitrage("router", threshold, router)
