@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import Condition, get_ident
+from dataclasses import dataclass
+from threading import Condition, Lock
 from typing import TypeVar
 
 from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing
@@ -27,6 +28,18 @@ from draftproof.errors import OutOfMemoryError, UsageError
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, eq=False)
+class _Caller:
+    """Somebody who asked, and waits."""
+
+    jobs: Sequence[Job]
+    changed: Condition
+
+    @property
+    def served(self) -> bool:
+        return all(job.done for job in self.jobs)
+
+
 class Rounds:
     """One session, for many threads."""
 
@@ -35,25 +48,31 @@ class Rounds:
         self._turn = turn
         self._max_batch = max_batch
         self._pool = RowPool(session, max_cached_rows)
-        self._changed = Condition()
+        self._lock = Lock()
+        self._callers: list[_Caller] = []
         self._waiting: deque[Job] = deque()
         self._active: dict[int, Job] = {}
-        self._leader: int | None = None
+        self._leader: _Caller | None = None
 
     def serve(self, jobs: Sequence[Job]) -> None:
         """Returns when all are done; what failed is in them."""
+        caller = _Caller(jobs, Condition(self._lock))
         try:
-            with self._changed:
+            with self._lock:
+                self._callers.append(caller)
                 self._waiting.extend(jobs)
-            while not _all_done(jobs):
+            while not caller.served:
                 try:
-                    if self._may_lead(jobs):
-                        self._lead(jobs)
+                    if self._may_lead(caller):
+                        self._lead(caller)
                 finally:
-                    self._hand_over()
+                    self._hand_over(caller)
         finally:
             for job in jobs:
                 job.withdrawn = not job.done  # an interrupt: who leads next drops them
+            with self._lock:
+                self._callers.remove(caller)
+                self._wake()
 
     def forget(self) -> None:
         """Close all rows that nobody uses."""
@@ -62,30 +81,40 @@ class Rounds:
 
     # Who leads
 
-    def _may_lead(self, jobs: Sequence[Job]) -> bool:
-        """Waits until the jobs are done or nobody leads."""
-        with self._changed:
-            while self._leader is not None and not _all_done(jobs):
-                self._changed.wait()
-            if _all_done(jobs):
+    def _may_lead(self, caller: _Caller) -> bool:
+        """Waits until the caller is served or nobody leads."""
+        with self._lock:
+            while self._leader is not None and not caller.served:
+                caller.changed.wait()
+            if caller.served:
                 return False
-            self._leader = get_ident()
+            self._leader = caller
             return True
 
-    def _hand_over(self) -> None:
-        with self._changed:
-            if self._leader == get_ident():
+    def _hand_over(self, caller: _Caller) -> None:
+        with self._lock:
+            if self._leader is caller:
                 self._leader = None
-                self._changed.notify_all()
 
-    def _lead(self, jobs: Sequence[Job]) -> None:
+    def _wake(self) -> None:
+        """Those who are served, and one of the others where nobody leads. Each is woken for itself: all at once would
+        take turns at finding that there is nothing to do."""
+        leaderless = self._leader is None
+        for caller in self._callers:
+            if caller.served:
+                caller.changed.notify()
+            elif leaderless:
+                caller.changed.notify()
+                leaderless = False
+
+    def _lead(self, caller: _Caller) -> None:
         try:
-            while not _all_done(jobs):
+            while not caller.served:
                 with self._turn:
                     finished = self._round()
                 if finished:
-                    with self._changed:
-                        self._changed.notify_all()
+                    with self._lock:
+                        self._wake()
         except BaseException:
             with self._turn:
                 self._again(list(self._active))
@@ -123,7 +152,7 @@ class Rounds:
         new: dict[int, Job] = {}
         if not self._waiting:
             return new
-        with self._changed:
+        with self._lock:
             while self._waiting and len(self._active) < self._max_batch:
                 if self._active and (self._waiting[0].alone or any(job.alone for job in self._active.values())):
                     break
@@ -179,7 +208,7 @@ class Rounds:
             job = self._active.pop(row)
             job.restart()
             job.alone = job.alone or alone
-            with self._changed:
+            with self._lock:
                 self._waiting.appendleft(job)
 
     def _close(self, row: int) -> None:
@@ -189,7 +218,3 @@ class Rounds:
                 self._session.close([row])
         with suppress(UsageError):
             self._session.target.drop_row(row)
-
-
-def _all_done(jobs: Sequence[Job]) -> bool:
-    return all(job.done for job in jobs)

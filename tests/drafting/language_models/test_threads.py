@@ -28,6 +28,7 @@ def left_behind(local: LocalLanguageModel, model: Counted) -> set[int]:
     rounds = local._rounds
     assert not rounds._active
     assert rounds._leader is None
+    assert not rounds._callers
     assert set(rounds._session.rows) == set(rounds._pool._idle)
     return model.rows - set(rounds._pool._idle)
 
@@ -173,16 +174,15 @@ def test_one_who_waits_and_is_interrupted_is_not_served(stepper: LoadedModel, mo
     with ThreadPoolExecutor(2) as threads:
         leader = threads.submit(written, local, "a")
         held.wait(10)
-        changed = local._rounds._changed
-        wait = changed.wait
 
-        def interrupted(timeout: float | None = None) -> bool:
-            raise KeyboardInterrupt
+        class Interrupted(threading.Condition):
+            def wait(self, timeout: float | None = None) -> bool:
+                raise KeyboardInterrupt
 
-        monkeypatch.setattr(changed, "wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            local.generate([Request(Context.of("S" * 50), 5)])
-        monkeypatch.setattr(changed, "wait", wait)
+        with monkeypatch.context() as patched:
+            patched.setattr("draftproof.drafting.language_models.rounds.Condition", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                local.generate([Request(Context.of("S" * 50), 5)])
         model.passes.clear()
         hold.set()
         assert leader.result() == written(LocalLanguageModel(stepper), "a")
