@@ -24,7 +24,7 @@ class Fault(StrEnum):
     """What is wrong with a step; the first that fits, in this order."""
 
     UNREADABLE = "unreadable"
-    """Neither a calculation nor an answer."""
+    """Neither one calculation nor an answer, or several of them: only what was read whole can be right."""
     LOST_CARRY = "lost_carry"
     """The right calculation, with a result that lacks or invents carries or borrows."""
     SLIP = "slip"
@@ -52,11 +52,11 @@ class Written:
 
 
 def read_calculation(text: str) -> Written | None:
-    """The last one of a step: what comes before it leads up to it."""
+    """The calculation of a step; None where there is none, or more than one."""
     found = _CALCULATION.findall(text)
-    if not found:
+    if len(found) != 1:
         return None
-    left, sign, right, result = found[-1]
+    ((left, sign, right, result),) = found
     return Written(Calculation(int(left), sign, int(right)), int(result))
 
 
@@ -73,9 +73,10 @@ def fault_of(problem: PocketProblem, earlier: Sequence[str], step: str) -> Fault
     """
     place = len(earlier)
     answer = read_answer(step)
-    if answer is not None:
-        return _fault_of_answer(problem, earlier, answer)
     written = read_calculation(step)
+    if answer is not None:
+        calculates = _CALCULATION.search(step) is not None
+        return Fault.UNREADABLE if calculates else _fault_of_answer(problem, earlier, answer)
     if written is None:
         return Fault.UNREADABLE
     if place >= len(problem.steps):
@@ -105,6 +106,7 @@ def answers(problem: PocketProblem, solution: str) -> bool:
 
 
 def _result(text: str, planned: PlannedStep) -> int:
+    """What an earlier step came to; as planned where that cannot be read, which is a fault of that step alone."""
     written = read_calculation(text)
     return planned.calculation.result if written is None else written.result
 

@@ -18,8 +18,10 @@ They come with draftproof, so nobody needs this to begin (`--target pocket-targe
 problems, the sizes or the seed. Problems are drawn by a program, so that the truth of every step is known; the draft
 is smaller and less sure, and makes mistakes of several kinds for verifiers and routers to find.
 
-    draftproof train pocket --out pocket/ --fast          about 4 minutes, models that know little
-    draftproof train pocket --out pocket/                 about an hour on two cores
+    draftproof train pocket --out pocket/ --fast
+    draftproof train pocket --out pocket/
+
+The first takes minutes and makes models that know little, the second makes a pair like the shipped one.
 
 A run that was stopped goes on where it stood: give the same command. At the end you see the share of right answers
 to problems that were held out, and what went wrong in the others."""
