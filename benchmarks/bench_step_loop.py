@@ -174,7 +174,8 @@ class AtOnce:
     def _next(self, written: int) -> Completion:
         last = written == self.steps - 1
         text = f"step {written}" + ("" if last else SEPARATOR)
-        return Completion(text, StopCause.END if last else StopCause.STOP, tokens=4, logprobs=(-0.1,) * 4)
+        cause, stop = (StopCause.END, "") if last else (StopCause.STOP, SEPARATOR)
+        return Completion(text, cause, stop, tokens=4, logprobs=(-0.1,) * 4)
 
     def first_token(self, contexts: Sequence[Context], top: int = 20) -> list[FirstToken]:
         return [FirstToken(float(len(context.written) % 2), top, (("So", 1.0),)) for context in contexts]
@@ -192,6 +193,8 @@ def node_cost(repeats: int, steps: int = 60) -> dict[str, Any]:
     graph = create_glimp_router(AtOnce("draft", steps), AtOnce("target", steps), threshold=0.5, log=Nowhere())
     config = {"recursion_limit": 20 * steps}
     nodes = sum(1 for _ in graph.stream({"problem": "p"}, config, stream_mode="updates"))
+    if nodes <= 3 * steps:
+        raise SystemExit(f"The graph ended after {nodes} nodes, and {steps} steps take three each.")
     bare = bare_graph(nodes)
     ours = fastest(lambda: graph.invoke({"problem": "p"}, config), repeats)
     empty = fastest(lambda: bare.invoke({"number": 0}, {"recursion_limit": 2 * nodes}), repeats)

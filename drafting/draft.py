@@ -64,8 +64,8 @@ class Draft:
 
     def tree(self, row: int) -> tuple[list[int], list[int]]:
         """Tokens and parents of one row's nodes as lists."""
-        n = int(self.n_nodes[row])
-        return self.tokens[row, :n].tolist(), self.parent[row, :n].tolist()
+        n = int(self.n_nodes[row]) if self.tokens.shape[1] else 0
+        return (self.tokens[row, :n].tolist(), self.parent[row, :n].tolist()) if n else ([], [])
 
 
 def empty_draft(rows: int) -> Draft:

@@ -447,11 +447,12 @@ class Session:
         state.tokens.extend(settled.tokens)
         state.done = settled.done
         state.rounds += 1
-        where = torch.tensor(slots)
         assert result.logits is not None
-        logits = result.logits[result.logit_bounds[index] + where] if self._wants_logits(state) else None
-        hidden = {}
+        logits, hidden = None, {}
+        if self._wants_logits(state):
+            logits = result.logits[result.logit_bounds[index] + torch.tensor(slots)]
         if self.drafter is not None:
+            where = torch.tensor(slots)
             hidden = {
                 layer: result.hidden[tap][result.bounds[index] + where]
                 for layer, tap in self._taps.items()

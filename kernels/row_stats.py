@@ -80,20 +80,21 @@ def row_stats_torch(
 ) -> RowStats:
     """The definition."""
     z = scaled(logits, inv_temp)
-    bad = ~torch.isfinite(z.amax(-1))  # amax hands NaN on
-    if bad.any():
+    top, argmax = z.max(-1)  # hands NaN on
+    bad = ~torch.isfinite(top)
+    any_bad = bool(bad.any())
+    if any_bad:
         z = torch.where(bad.unsqueeze(-1), 0.0, z)
-    top, argmax = z.max(-1)
+        top, argmax = z.max(-1)
     second = z.scatter(1, argmax.unsqueeze(-1), -torch.inf).amax(-1)
 
     restricted = torch.full_like(top, -torch.inf)
-    for row in range(z.shape[0]):
-        k = 0 if top_k is None else int(top_k[row])
-        p = 1.0 if top_p is None else float(top_p[row])
-        if inv_temp[row] != 0 and (0 < k < z.shape[1] or p < 1.0):
-            restricted[row] = threshold_of(z[row], k, p)
-
     if top_k is not None or top_p is not None:
+        for row in range(z.shape[0]):
+            k = 0 if top_k is None else int(top_k[row])
+            p = 1.0 if top_p is None else float(top_p[row])
+            if inv_temp[row] != 0 and (0 < k < z.shape[1] or p < 1.0):
+                restricted[row] = threshold_of(z[row], k, p)
         z = torch.where(z >= restricted.unsqueeze(-1), z, -torch.inf)
     lse = z.logsumexp(-1)
     log_p = z - lse.unsqueeze(-1)
@@ -105,11 +106,11 @@ def row_stats_torch(
         id_log_prob = torch.where(valid, log_p.gather(1, at.unsqueeze(-1)).squeeze(-1), -torch.inf)
 
     def unless_bad(figure: Tensor) -> Tensor:
-        return torch.where(bad, torch.nan, figure)
+        return torch.where(bad, torch.nan, figure) if any_bad else figure
 
     return RowStats(
         inv_temp=inv_temp,
-        argmax=torch.where(bad, -1, argmax),
+        argmax=torch.where(bad, -1, argmax) if any_bad else argmax,
         max=unless_bad(top),
         lse=unless_bad(lse),
         entropy=unless_bad(entropy),

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -167,6 +168,7 @@ class RouteVerdict:
     error: ErrorEvidence | None = None
 
 
+@lru_cache(64)
 def writer_identity(role: str, model: str) -> str:
     """Who signs for what a model wrote: the role and the model. How it was asked is in the opening."""
     return f"{role}{WRITER}{short(digest({'model': model}))}"

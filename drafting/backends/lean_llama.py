@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from draftproof.drafting.backends.lean_attention import RowAttention
 from draftproof.drafting.backends.lean_checkpoint import checkpoint_config, checkpoint_info, checkpoint_source
+from draftproof.drafting.backends.lean_native import native_layers
 from draftproof.drafting.backends.lean_pages import gather
 from draftproof.drafting.backends.lean_rotary import RotaryTable
 from draftproof.drafting.backends.lean_shape import LeanShape, lean_shape, why_not, why_not_model
@@ -49,6 +50,7 @@ class LeanLlama:
             self._ends = builder.ends()
             self._layers: list[LeanLayer] = [builder.layer(index) for index in range(shape.n_layers)]
         gather(packed.memory for packed in self._packed())
+        self._native = native_layers(shape, self._layers)
         self._rotary = RotaryTable(shape)
         self._norm_floor = torch.tensor([(shape.hidden_size * shape.epsilon) ** 0.5], dtype=torch.float32)
         self._head_norm_floor = torch.tensor([(shape.head_size * shape.epsilon) ** 0.5], dtype=torch.float32)
@@ -230,13 +232,12 @@ class LeanLlama:
         self, planned: Sequence[PlannedRow], hidden: Tensor | None, first: int, last: int, taps: Sequence[int]
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Layers `first` … `last - 1` over [T, H]: their output, and copies of the tapped states."""
+        states = self._entered(planned, hidden)
+        if self._native is not None and self._native.takes(planned):
+            turns = self._rotary.turns(max(part.columns for part in planned))
+            return states, self._native.run(planned, self._rows, states, turns, first, last, taps)
         kept: dict[int, Tensor] = {}
         with torch.inference_mode():
-            if hidden is None:
-                ids = planned[0].tokens if len(planned) == 1 else torch.cat([part.tokens for part in planned])
-                states = self._ends.embeddings.index_select(0, ids).float()
-            else:
-                states = hidden.to(torch.float32, copy=True)
             factors = self._rotary.factors([position for part in planned for position in part.positions])
             attentions = [RowAttention(part, self._rows[part.row], self._shape) for part in planned]
             counts = [part.count for part in planned]
@@ -249,6 +250,13 @@ class LeanLlama:
         if last in taps:
             kept[last] = states.clone()
         return states, kept
+
+    def _entered(self, planned: Sequence[PlannedRow], hidden: Tensor | None) -> Tensor:
+        """[T, H] to be worked on in place."""
+        if hidden is not None:
+            return hidden.to(torch.float32, copy=True).contiguous()
+        ids = planned[0].tokens if len(planned) == 1 else torch.cat([part.tokens for part in planned])
+        return self._ends.embeddings.index_select(0, ids).float()
 
     def _layer(
         self, index: int, states: Tensor, factors: Tensor, attentions: Sequence[RowAttention], counts: list[int]

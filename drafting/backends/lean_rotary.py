@@ -24,13 +24,16 @@ class RotaryTable:
         self._shape = shape
         self._turns = torch.empty((0, shape.head_size // 2), dtype=torch.complex64)
 
+    def turns(self, beyond: int) -> Tensor:
+        """[P, head size / 2] complex64, contiguous: of all positions up to `beyond` and perhaps more."""
+        if beyond > self._turns.shape[0]:
+            self._extend(max(_FIRST_POSITIONS, 2 * beyond))
+        return self._turns
+
     def factors(self, positions: Sequence[int]) -> Tensor:
         """[T, (heads + 2 * kv heads) * head size / 2] complex64."""
         shape = self._shape
-        highest = max(positions)
-        if highest >= self._turns.shape[0]:
-            self._extend(max(_FIRST_POSITIONS, 2 * highest))
-        turns = self._turns.index_select(0, torch.tensor(positions)).unsqueeze(1)
+        turns = self.turns(max(positions) + 1).index_select(0, torch.tensor(positions)).unsqueeze(1)
         queries = (turns * shape.head_size**-0.5).expand(-1, shape.heads, -1)
         keys = turns.expand(-1, shape.kv_heads, -1)
         values = turns.new_ones((1, 1, 1)).expand(len(positions), shape.kv_heads, turns.shape[-1])

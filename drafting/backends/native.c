@@ -8,6 +8,7 @@
  * A tile multiplies up to TILE rows with one panel of weights and keeps all sums in registers. Compiled by `native.py`.
  */
 
+#include "native_linear.h"
 #include "native_weights.h"
 
 #include <stdlib.h>
@@ -50,28 +51,6 @@ int draftproof_pack(const float *weight, long out_width, long width, int form, u
             }
     }
     return exact;
-}
-
-/* e^x to two units in the last place: 0 below e^-87, no more than e^88, NaN for NaN. Reduced as Cephes' expf does:
- * x = n ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts; the polynomial is e^r's Taylor series. */
-static inline float exponential(float exponent)
-{
-    float x = exponent > -87.0f ? exponent : -87.0f; /* NaN too, which could not be made an integer */
-    x = x < 88.0f ? x : 88.0f;
-    float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounds to an integer */
-    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float series = 1.0f / 5040.0f;
-    series = series * r + 1.0f / 720.0f;
-    series = series * r + 1.0f / 120.0f;
-    series = series * r + 1.0f / 24.0f;
-    series = series * r + 1.0f / 6.0f;
-    series = series * r + 0.5f;
-    series = series * r + 1.0f;
-    series = series * r + 1.0f;
-    unsigned bits = (unsigned)((int)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return exponent < -87.0f ? 0.0f : exponent == exponent ? series * power : exponent;
 }
 
 /* x / sqrt(|x|^2 + floor), times gain */
@@ -195,42 +174,45 @@ static void (*const TIMES_OF[])(
 static void (*const SPREAD_OF[])(long, const uint32_t *, float *) = {
     spread_floats, spread_halves, spread_bytes, spread_nibbles};
 
+void draftproof_multiply(const struct matrix *matrix, const float *x, long rows, int add, float *out, float *room)
+{
+    long width = matrix->width, out_width = matrix->out_width;
+    int form = matrix->form;
+    long panels = (out_width + PANEL - 1) / PANEL, size = PANEL * words(width, form);
+    if (matrix->before == UNIT) {
+#pragma omp for schedule(static)
+        for (long r = 0; r < rows; r++) unit(x + r * width, width, matrix->floor, matrix->gain, room + r * width);
+    } else if (matrix->before == GATED) {
+        long block = 256, blocks = (width + block - 1) / block;
+#pragma omp for schedule(static) collapse(2)
+        for (long r = 0; r < rows; r++)
+            for (long b = 0; b < blocks; b++) {
+                const float *gate = x + 2 * r * width + b * block;
+                gated(gate, gate + width, b + 1 < blocks ? block : width - b * block, room + r * width + b * block);
+            }
+    }
+    const float *from = matrix->before == AS_IS ? x : room;
+    float *whole = form != FLOATS && rows >= MANY_ROWS ? malloc(PANEL * width * sizeof *whole) : NULL;
+#pragma omp for schedule(static)
+    for (long p = 0; p < panels; p++) {
+        const uint32_t *panel = matrix->packed + p * size;
+        const float *shift = matrix->bias ? matrix->bias + p * PANEL : 0;
+        long left = out_width - p * PANEL, used = left < PANEL ? left : PANEL;
+        float *to = out + p * PANEL;
+        if (whole) SPREAD_OF[form](width, panel, whole);
+        const uint32_t *given = whole ? (const uint32_t *)whole : panel;
+        TIMES_OF[whole ? FLOATS : form](rows, from, width, given, shift, add, to, out_width, used);
+    }
+    free(whole);
+}
+
 /* out [rows, out_width] = before(x) weight^T + bias, or added to what out holds.
  *
- * x: [rows, width], for GATED [rows, 2 width]: gates, then what they let through. floor, gain [width]: of UNIT. bias:
- * as many as the panels have outputs, or NULL. room: [rows, width], unless before is AS_IS. */
+ * x: [rows, width], for GATED [rows, 2 width]: gates, then what they let through. room: [rows, width], unless before is
+ * AS_IS. */
 void draftproof_linear(
-    const float *x, long rows, long width, int before, float floor, const float *gain, int form,
-    const uint32_t *packed, const float *bias, long out_width, int add, float *out, float *room, int threads)
+    const struct matrix *matrix, const float *x, long rows, int add, float *out, float *room, int threads)
 {
-    long panels = (out_width + PANEL - 1) / PANEL, size = PANEL * words(width, form);
 #pragma omp parallel num_threads(threads)
-    {
-        if (before == UNIT) {
-#pragma omp for schedule(static)
-            for (long r = 0; r < rows; r++) unit(x + r * width, width, floor, gain, room + r * width);
-        } else if (before == GATED) {
-            long block = 256, blocks = (width + block - 1) / block;
-#pragma omp for schedule(static) collapse(2)
-            for (long r = 0; r < rows; r++)
-                for (long b = 0; b < blocks; b++) {
-                    const float *gate = x + 2 * r * width + b * block;
-                    gated(gate, gate + width, b + 1 < blocks ? block : width - b * block,
-                          room + r * width + b * block);
-                }
-        }
-        const float *from = before == AS_IS ? x : room;
-        float *whole = form != FLOATS && rows >= MANY_ROWS ? malloc(PANEL * width * sizeof *whole) : NULL;
-#pragma omp for schedule(static)
-        for (long p = 0; p < panels; p++) {
-            const uint32_t *panel = packed + p * size;
-            const float *shift = bias ? bias + p * PANEL : 0;
-            long left = out_width - p * PANEL, used = left < PANEL ? left : PANEL;
-            float *to = out + p * PANEL;
-            if (whole) SPREAD_OF[form](width, panel, whole);
-            const uint32_t *given = whole ? (const uint32_t *)whole : panel;
-            TIMES_OF[whole ? FLOATS : form](rows, from, width, given, shift, add, to, out_width, used);
-        }
-        free(whole);
-    }
+    draftproof_multiply(matrix, x, rows, add, out, room);
 }

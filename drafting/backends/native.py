@@ -1,4 +1,4 @@
-"""`native.c`, compiled for this machine when a process first needs it.
+"""`native.c` and `native_layers.c`, compiled for this machine when a process first needs them.
 
 It takes a C compiler about a second, less than to load any model of use, and gives code for the very processor that it
 will run on; so nothing is built at installation and nothing is kept. Where there is no compiler, or what it makes
@@ -19,7 +19,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("native.c")
+FOLDER = Path(__file__).parent
+SOURCES = ("native.c", "native_layers.c")
+HEADERS = ("native_linear.h", "native_vectors.h", "native_weights.h")
 _FLAGS = ("-O2", "-march=native", "-std=gnu11", "-fno-fast-math", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
 """-fno-fast-math: `$CC` may hold flags, and packing compares numbers bit by bit."""
 _COMPILERS = ("cc", "gcc", "clang")
@@ -29,13 +31,46 @@ _OTHER_OPENMP = re.compile(rb"\0lib(omp|iomp5)\.so")
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 
 
+class Matrix(ctypes.Structure):
+    """`struct matrix` of `native_linear.h`. What its addresses point to must be held as long as it."""
+
+    _fields_ = (
+        *(("packed", _POINTER), ("gain", _POINTER), ("bias", _POINTER), ("width", _LONG), ("out_width", _LONG)),
+        *(("before", _INT), ("form", _INT), ("floor", _FLOAT)),
+    )
+
+
+class Layer(ctypes.Structure):
+    """`struct layer` of `native_layers.c`."""
+
+    _fields_ = (
+        *(("queries_keys_values", Matrix), ("out", Matrix), ("gate_up", Matrix), ("down", Matrix)),
+        *(("head_norms", _POINTER), ("window", _LONG)),
+    )
+
+
+class Shape(ctypes.Structure):
+    """`struct shape` of `native_layers.c`."""
+
+    _fields_ = (("hidden", _LONG), ("heads", _LONG), ("kv_heads", _LONG), ("size", _LONG), ("head_floor", _FLOAT))
+
+
+class Row(ctypes.Structure):
+    """`struct row` of `native_layers.c`."""
+
+    _fields_ = (
+        *(("cache", _POINTER), ("room", _LONG), ("length", _LONG), ("start", _LONG), ("count", _LONG)),
+        *(("depths", _POINTER), ("seen", _POINTER), ("first", _LONG)),
+    )
+
+
 class CannotBuildError(Exception):
     """Why there is no native code; for people to read."""
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """The functions of `native.c`. Raises CannotBuildError, again at every call."""
+    """The functions of both. Raises CannotBuildError, again at every call."""
     return built()
 
 
@@ -64,7 +99,8 @@ def _compilers() -> Iterator[list[str]]:
 
 
 def _loaded(compiler: list[str], flags: Sequence[str], target: Path) -> ctypes.CDLL:
-    command = [*compiler, *_FLAGS, *flags, str(SOURCE), "-o", str(target), "-lm"]
+    sources = [str(FOLDER / name) for name in SOURCES]
+    command = [*compiler, *_FLAGS, *flags, *sources, "-o", str(target), "-lm"]
     done = subprocess.run(  # noqa: S603 - the compiler that the user's environment names, on our own source
         command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
     )
@@ -82,9 +118,11 @@ def _declared(code: ctypes.CDLL) -> ctypes.CDLL:
     code.draftproof_packed_bytes.argtypes, code.draftproof_packed_bytes.restype = (_LONG, _LONG, _INT), _LONG
     code.draftproof_pack.argtypes = (_POINTER, _LONG, _LONG, _INT, _POINTER, _INT)
     code.draftproof_pack.restype = _INT
-    code.draftproof_linear.argtypes = (
-        *(_POINTER, _LONG, _LONG, _INT, _FLOAT, _POINTER, _INT),
-        *(_POINTER, _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT),
-    )
+    code.draftproof_linear.argtypes = (_POINTER, _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT)
     code.draftproof_linear.restype = None
+    code.draftproof_layers.argtypes = (
+        *(_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, _LONG, _POINTER, _POINTER),
+        *(_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _LONG, _INT),
+    )
+    code.draftproof_layers.restype = None
     return code

@@ -16,25 +16,15 @@
  *   NIBBLES  a group: a scale, a least; then eight steps a word, the first lowest. number = integer * scale + least
  */
 
+#include "native_vectors.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__)
-enum { LANES = 16, VECTORS = 2 };
-#elif defined(__AVX__)
-enum { LANES = 8, VECTORS = 2 };
-#elif defined(__aarch64__)
-enum { LANES = 4, VECTORS = 4 };
-#else
-enum { LANES = 4, VECTORS = 2 };
-#endif
 enum { PANEL = LANES * VECTORS, GROUP = 32, LEVELS = 15, BYTE_LEVELS = 127 };
 
 enum form { FLOATS = 0, HALVES = 1, BYTES = 2, NIBBLES = 3 };
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* Steps in a word, words before the first step of a group, and steps that the form can only take together. */
 static inline long steps_a_word(int form) { return form == FLOATS ? 1 : form == HALVES ? 2 : form == BYTES ? 4 : 8; }

@@ -13,6 +13,7 @@ what is there. The native layout does these in the same call.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Literal, cast
@@ -20,7 +21,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from draftproof.drafting.backends.native import CannotBuildError, library
+from draftproof.drafting.backends.native import CannotBuildError, Matrix, library
 
 Layout = Literal["native", "mkl", "onednn", "plain"]
 Before = Literal["nothing", "unit", "gate"]
@@ -80,14 +81,24 @@ class PackedLinear:
         return self._packed.form
 
     @property
+    def matrix(self) -> Matrix | None:
+        """For native code that multiplies with it; None where the layout is another. Valid as long as this lives."""
+        return self._packed.matrix if isinstance(self._packed, _Native) else None
+
+    @property
     def memory(self) -> tuple[int, int]:
         """Address of the weight, and the bytes that its numbers take; a layout of a library may fill a little more."""
         return self._packed.address(), self._packed.bytes
 
 
-_WORTH_A_THREAD = 2**17
+_WORTH_A_THREAD = 2**19
 """Multiplications below which one thread does all of them: waking another takes longer, above all for a thread that is
 not the process's first, whose helpers sleep in between."""
+
+
+def threads_for(multiplications: int) -> int:
+    """How many are worth their waking."""
+    return 1 if multiplications < _WORTH_A_THREAD else torch.get_num_threads()
 
 
 class _Native:
@@ -99,12 +110,21 @@ class _Native:
         self._outputs, self._width = weight.shape
         self.form, self._weight = _smallest(weight)
         self.bytes = self._weight.nbytes
-        self._at, self._form = self._weight.data_ptr(), _FORMS.index(self.form)
         missing = -self._outputs % code.draftproof_panel()
         self._bias = None if bias is None else torch.nn.functional.pad(bias, (0, missing))
-        self._bias_at = None if self._bias is None else self._bias.data_ptr()
-        self._step, self._floor, self._gain = _STEPS.index(before), floor, gain
-        self._gain_at = gain.data_ptr()
+        self._gain = gain
+        self._step = _STEPS.index(before)
+        self.matrix = Matrix(
+            packed=self._weight.data_ptr(),
+            gain=gain.data_ptr(),
+            bias=None if self._bias is None else self._bias.data_ptr(),
+            width=self._width,
+            out_width=self._outputs,
+            before=self._step,
+            form=_FORMS.index(self.form),
+            floor=floor,
+        )
+        self._at = ctypes.addressof(self.matrix)
         self._given = 2 * self._width if before == "gate" else self._width
 
     def multiply(self, x: Tensor, onto: Tensor | None) -> Tensor:
@@ -118,17 +138,13 @@ class _Native:
                 raise ValueError(f"{told}; [{rows}, {columns}] float32 on the CPU was expected")
         room = torch.empty((rows, self._width), dtype=torch.float32, device="cpu") if self._step else None
         self._run(
-            *(x.data_ptr(), rows, self._width, self._step, self._floor, self._gain_at, self._form, self._at),
-            *(self._bias_at, self._outputs, onto is not None, out.data_ptr()),
-            *(None if room is None else room.data_ptr(), self._threads(rows)),
+            *(self._at, x.data_ptr(), rows, onto is not None, out.data_ptr()),
+            *(None if room is None else room.data_ptr(), threads_for(rows * self._outputs * self._width)),
         )
         return out
 
-    def _threads(self, rows: int) -> int:
-        return 1 if rows * self._outputs * self._width < _WORTH_A_THREAD else torch.get_num_threads()
-
     def address(self) -> int:
-        return self._at
+        return self._weight.data_ptr()
 
 
 def _smallest(weight: Tensor) -> tuple[Form, Tensor]:

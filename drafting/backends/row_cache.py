@@ -28,6 +28,11 @@ class RowCache:
         """Columns that there is room for."""
         return self._stored.shape[2]
 
+    @property
+    def address(self) -> int:
+        """Of its numbers, which are contiguous; valid until room is made."""
+        return self._stored.data_ptr()
+
     def make_room(self, columns: int, *, kept: int) -> None:
         """Room for `columns`, of which the first `kept` hold something."""
         if columns <= self.columns:

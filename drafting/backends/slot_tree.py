@@ -207,7 +207,8 @@ class RowTable:
                 )
         device = batch[0].tokens.device
         every = batch[0].tokens if len(batch) == 1 else torch.cat([part.tokens.to(device) for part in batch])
-        low, high = torch.stack(torch.aminmax(every)).tolist()
+        ids = every.tolist()
+        low, high = min(ids), max(ids)
         if low < 0 or high >= self._vocab_size:
             raise UsageError(
                 f"Token id {low if low < 0 else high} is out of range; the model has ids 0 to {self._vocab_size - 1}.",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ from draftproof.drafting.rules.match import MatchRule
 from draftproof.drafting.session import Session
 from draftproof.drafting.turns import turn_of
 from draftproof.errors import ContextLengthError, NumericalError, UsageError
-from draftproof.kernels.row_stats import RowStats, row_stats
+from draftproof.kernels.row_stats import row_stats
 from draftproof.language_model import Ability, Completion, Context, FirstToken, Request, Scored
 
 
@@ -126,12 +126,11 @@ class LocalLanguageModel:
         self._serve(jobs)
         if not jobs:
             return []
-        logits = torch.cat([job.logits for job in jobs])
+        logits = torch.cat([job.logits for job in jobs]).float()
         of = min(top, logits.shape[-1])
-        whole = _measured(logits)
-        values, ids = logits.float().topk(of)
-        entropies = (_measured(values) if of else whole).entropy.tolist()
-        probabilities = (values - whole.lse.unsqueeze(-1)).exp().tolist()
+        values, ids = logits.topk(of)
+        entropies = _entropies(values if of else logits)
+        probabilities = (values - logits.logsumexp(-1, keepdim=True)).exp().tolist()
         return [
             FirstToken(
                 entropy=entropy,
@@ -232,13 +231,14 @@ class LocalLanguageModel:
         return {token: text for text, token in self.loaded.vocabulary.special_tokens.items()}
 
 
-def _measured(logits: Tensor) -> RowStats:
+def _entropies(logits: Tensor) -> list[float]:
+    """Of rows that begin with their largest logits, or hold all."""
     stats = row_stats(logits, torch.ones(len(logits), device=logits.device))
     if bool(stats.bad.any()):
         raise NumericalError(
             "A model's logits hold NaN or no finite number.", remedy="Its weights are damaged, or its dtype overflows."
         )
-    return stats
+    return cast(list[float], stats.entropy.tolist())
 
 
 def _nothing(layers: Sequence[int], width: int) -> Recited:

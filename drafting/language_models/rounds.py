@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Condition, Lock
 from typing import TypeVar
 
+from draftproof.drafting.language_models.floor import FLOOR, Speaker
 from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing
 from draftproof.drafting.language_models.row_pool import RowPool
 from draftproof.drafting.rows import RowOutcome
@@ -33,7 +33,7 @@ class _Caller:
     """Somebody who asked, and waits."""
 
     jobs: Sequence[Job]
-    changed: Condition
+    speaker: Speaker
 
     @property
     def served(self) -> bool:
@@ -48,7 +48,8 @@ class Rounds:
         self._turn = turn
         self._max_batch = max_batch
         self._pool = RowPool(session, max_cached_rows)
-        self._lock = Lock()
+        self._floor = FLOOR
+        self._lock = self._floor.lock
         self._callers: list[_Caller] = []
         self._waiting: deque[Job] = deque()
         self._active: dict[int, Job] = {}
@@ -56,23 +57,32 @@ class Rounds:
 
     def serve(self, jobs: Sequence[Job]) -> None:
         """Returns when all are done; what failed is in them."""
-        caller = _Caller(jobs, Condition(self._lock))
+        if not jobs:
+            return
+        with self._lock:
+            caller = _Caller(jobs, self._floor.ask())
+            self._callers.append(caller)
+            self._waiting.extend(jobs)
         try:
-            with self._lock:
-                self._callers.append(caller)
-                self._waiting.extend(jobs)
             while not caller.served:
                 try:
                     if self._may_lead(caller):
                         self._lead(caller)
                 finally:
                     self._hand_over(caller)
-        finally:
-            for job in jobs:
-                job.withdrawn = not job.done  # an interrupt: who leads next drops them
             with self._lock:
                 self._callers.remove(caller)
                 self._wake()
+                self._floor.leave(caller.speaker)
+        except BaseException:
+            for job in jobs:
+                job.withdrawn = not job.done  # an interrupt: who leads next drops them
+            with self._lock:
+                if caller in self._callers:
+                    self._callers.remove(caller)
+                self._floor.drop(caller.speaker)
+                self._wake()
+            raise
 
     def forget(self) -> None:
         """Close all rows that nobody uses."""
@@ -85,7 +95,7 @@ class Rounds:
         """Waits until the caller is served or nobody leads."""
         with self._lock:
             while self._leader is not None and not caller.served:
-                caller.changed.wait()
+                caller.speaker.changed.wait()
             if caller.served:
                 return False
             self._leader = caller
@@ -97,19 +107,20 @@ class Rounds:
                 self._leader = None
 
     def _wake(self) -> None:
-        """Those who are served, and one of the others where nobody leads. Each is woken for itself: all at once would
-        take turns at finding that there is nothing to do."""
+        """Those who are served, each when its turn comes, and one of the others where nobody leads."""
         leaderless = self._leader is None
         for caller in self._callers:
             if caller.served:
-                caller.changed.notify()
+                self._floor.answer(caller.speaker)
             elif leaderless:
-                caller.changed.notify()
+                caller.speaker.changed.notify()
                 leaderless = False
 
     def _lead(self, caller: _Caller) -> None:
         try:
             while not caller.served:
+                with self._lock:
+                    self._floor.lead(caller.speaker)
                 with self._turn:
                     finished = self._round()
                 if finished:

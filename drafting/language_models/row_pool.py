@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from draftproof.drafting.rows import common_length
 from draftproof.drafting.session import Session
 from draftproof.drafting.turns import new_row
@@ -20,7 +18,7 @@ class RowPool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def take(self, ids: Sequence[int]) -> int:
+    def take(self, ids: list[int]) -> int:
         """The row that has most of `ids` from the beginning, or the id of a new one, to be opened.
 
         A row is only taken where all that it was begun with is of use, or half of all that it holds: else the greater
@@ -29,9 +27,9 @@ class RowPool:
         rows, best, most = self._session.rows, None, 0
         for row in self._idle:
             held = rows[row]
-            common = common_length(held.tokens, ids)
-            if common >= max(most, 1) and (common >= held.prompt_length or 2 * common >= len(held.tokens)):
-                best, most = row, common
+            least = max(most, 1, min(held.prompt_length, (len(held.tokens) + 1) // 2))
+            if held.tokens[:least] == ids[:least]:  # of most rows the first few tokens differ already
+                best, most = row, common_length(held.tokens, ids)
         if best is None:
             return new_row()
         del self._idle[best]

@@ -7,6 +7,7 @@ drafted, the text is then that of plain decoding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from draftproof.drafting.draft import Law
 from draftproof.drafting.rule import Decision, RuleSpec, Verification
@@ -49,6 +50,9 @@ def decide_rows(
         raise ContractError(
             f"The rule {spec.name!r} was handed a draft of law {law!r}; it verifies {', '.join(sorted(spec.laws))}."
         )
+    plain = _plain_greedy(verification)
+    if plain is not None:
+        return plain
     rows, q = drafted_rows(verification)
     if verification.logits.is_cuda and spec.name in KERNELS:
         return decide_on_device(verification, rows, spec.name, q)
@@ -56,3 +60,18 @@ def decide_rows(
         follow_arg_max(row) if row.sampling.greedy else follow_draws(row) if law == "match" else decide(row)
         for row in rows
     ]
+
+
+def _plain_greedy(verification: Verification) -> Sequence[Decision] | None:
+    """A round of greedy rows without a draft is one look at the logits for all of them. None for other rounds, and for
+    logits that an error is to be raised for."""
+    logits = verification.logits
+    if (
+        verification.draft.tokens.shape[1]
+        or logits.is_cuda
+        or len(logits) != verification.draft.rows
+        or not all(sampling.greedy for sampling in verification.sampling)
+    ):
+        return None
+    values, best = logits.max(dim=-1)  # ties to the lowest id, as in `arg_max`
+    return [Decision((), token) for token in best.tolist()] if all(map(isfinite, values.tolist())) else None

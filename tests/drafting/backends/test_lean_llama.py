@@ -51,7 +51,12 @@ def cached(plain: PreTrainedModel) -> LeanLlama:
     ],
     ids=lambda check: check.__name__.removeprefix("check_"),
 )
-def test_every_family_agrees_with_its_plain_forward(check: Check, cached: LeanLlama, plain: PreTrainedModel) -> None:
+@pytest.mark.parametrize("native", [True, False], ids=["native", "by operators"])
+def test_every_family_agrees_with_its_plain_forward(
+    native: bool, check: Check, cached: LeanLlama, plain: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cached._native is not None
+    monkeypatch.setattr(cached._native, "takes", lambda planned: native)
     check(cached, plain)
 
 
@@ -64,6 +69,7 @@ def test_wrong_calls_are_refused_and_change_nothing(cached: LeanLlama) -> None:
 def test_both_ways_to_attend_agree_with_the_plain_forward(
     many: int, cached: LeanLlama, plain: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cached, "_native", None)
     monkeypatch.setattr(lean_attention, "_MANY_COLUMNS", many)
     reference.check_prefill_and_chain(cached, plain)
     reference.check_tree(cached, plain)
@@ -85,10 +91,11 @@ def test_results_can_be_changed_and_trained_on(tiny_llama: PreTrainedModel) -> N
             assert probe.weight.grad is not None
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["native", "by operators"])
 def test_a_pass_that_runs_out_of_memory_leaves_rows_without_half_written_slots(
-    tiny_llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+    native: bool, tiny_llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(x: torch.Tensor, **given: object) -> torch.Tensor:
+    def exhausted(*x: object, **given: object) -> torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
     cached = LeanLlama.from_transformers(tiny_llama)
@@ -96,7 +103,11 @@ def test_a_pass_that_runs_out_of_memory_leaves_rows_without_half_written_slots(
         before = cached.forward([reference.row_tokens(other, [9])]).logits
         cached.forward([reference.row_tokens(row, [5, 6])])
         with monkeypatch.context() as patch:
-            patch.setattr(cached, "_layers", [cached._layers[0], replace(cached._layers[1], down=exhausted)])
+            if native:
+                patch.setattr(cached._native, "run", exhausted)
+            else:
+                patch.setattr(cached, "_native", None)
+                patch.setattr(cached, "_layers", [cached._layers[0], replace(cached._layers[1], down=exhausted)])
             with pytest.raises(OutOfMemoryError, match="a pass of"):
                 cached.forward([reference.row_tokens(row, [7]), reference.row_tokens(other, [8], start=1)])
         with pytest.raises(UsageError, match="slot 1"):
@@ -124,6 +135,7 @@ def test_memory_of_a_dropped_row_is_given_back_and_a_short_row_takes_little(tiny
 def test_a_slot_that_upper_layers_never_saw_spoils_nothing_beside_it(
     tiny_llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Hidden slots must hold numbers for operators that weigh them with zero; native code never reads them."""
     cached = LeanLlama.from_transformers(tiny_llama)
 
     def beside() -> torch.Tensor:
@@ -141,4 +153,6 @@ def test_a_slot_that_upper_layers_never_saw_spoils_nothing_beside_it(
         cache._stored[:, :, kept:] = float("nan")
 
     monkeypatch.setattr(RowCache, "make_room", poisoned)
+    assert not beside().isnan().any()
+    monkeypatch.setattr(cached, "_native", None)
     assert beside().isnan().any()

@@ -82,8 +82,9 @@ def plain(request: pytest.FixtureRequest) -> PreTrainedModel:
     return model.requires_grad_(False)
 
 
-def test_variants_agree_with_their_plain_forward(plain: PreTrainedModel) -> None:
-    cached = LeanLlama.from_transformers(plain)
+@pytest.mark.parametrize("native", [True, False], ids=["native", "by operators"])
+def test_variants_agree_with_their_plain_forward(native: bool, plain: PreTrainedModel) -> None:
+    cached = _one_way(plain, native)
     reference.check_prefill_and_chain(cached, plain)
     reference.check_tree(cached, plain)
     reference.check_taps_and_head(cached, plain)
@@ -91,9 +92,10 @@ def test_variants_agree_with_their_plain_forward(plain: PreTrainedModel) -> None
     reference.check_random_life(cached, plain, steps=25)
 
 
-def test_a_long_text_read_token_by_token_agrees_with_its_plain_forward(plain: PreTrainedModel) -> None:
+@pytest.mark.parametrize("native", [True, False], ids=["native", "by operators"])
+def test_a_long_text_read_token_by_token_agrees_with_its_plain_forward(native: bool, plain: PreTrainedModel) -> None:
     """Through the growth of the cache, and windows and rotary scaling far beyond where they begin to matter."""
-    cached = LeanLlama.from_transformers(plain)
+    cached = _one_way(plain, native)
     text = some_text(3, 300, cached.info.vocab_size)
     expected = plain_logits(plain, text)
     with rows(cached, text[:40]) as (row,):
@@ -102,6 +104,14 @@ def test_a_long_text_read_token_by_token_agrees_with_its_plain_forward(plain: Pr
             assert logits is not None
             assert relative_error(logits[0], expected[at]) <= NOISE, f"token {at}"
             cached.commit(row, [0])
+
+
+def _one_way(plain: PreTrainedModel, native: bool) -> LeanLlama:
+    cached = LeanLlama.from_transformers(plain)
+    assert cached._native is not None
+    if not native:
+        cached._native = None
+    return cached
 
 
 @pytest.mark.skipif(best_layout() != "native", reason="other layouts keep 32 bits")

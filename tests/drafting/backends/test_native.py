@@ -343,11 +343,11 @@ WRONG = [
 def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert is_right("native")
     for found, put in WRONG:
-        for name in ("native.c", "native_weights.h"):
-            source = native.SOURCE.with_name(name).read_text()
+        for name in (*native.SOURCES, *native.HEADERS):
+            source = (native.FOLDER / name).read_text()
             (tmp_path / name).write_text(source.replace(found, put))
-        assert any(put in (tmp_path / name).read_text() for name in ("native.c", "native_weights.h"))
-        monkeypatch.setattr(native, "SOURCE", tmp_path / "native.c")
+        assert any(put in (tmp_path / name).read_text() for name in (*native.SOURCES, *native.HEADERS))
+        monkeypatch.setattr(native, "FOLDER", tmp_path)
         wrong = built()
         monkeypatch.undo()
         monkeypatch.setattr(packed_linear, "library", lambda wrong=wrong: wrong)

@@ -180,7 +180,7 @@ def test_one_who_waits_and_is_interrupted_is_not_served(stepper: LoadedModel, mo
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("draftproof.drafting.language_models.rounds.Condition", Interrupted)
+            patched.setattr("draftproof.drafting.language_models.floor.Condition", Interrupted)
             with pytest.raises(KeyboardInterrupt):
                 local.generate([Request(Context.of("S" * 50), 5)])
         model.passes.clear()
