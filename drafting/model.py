@@ -10,7 +10,7 @@ forgets all other slots; `truncate` forgets committed tokens. Nothing else chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -117,6 +117,36 @@ class CachedModel(Protocol):
 
     def head(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """Final norm and language-model head: logits [..., V], or [..., len(ids)] for those ids only."""
+        ...
+
+
+@dataclass(frozen=True)
+class GreedyWish:
+    """How far one row is to be written."""
+
+    pending: int
+    """The token that the row goes on behind; it is not in the cache yet."""
+    most: int
+    """Tokens, at least 1; the context has room for as many."""
+    halts: Tensor
+    """[V] bool on the CPU: tokens behind which to stop; that token itself is kept."""
+
+
+@runtime_checkable
+class GreedyModel(CachedModel, Protocol):
+    """A model that can take several steps of plain greedy decoding by itself."""
+
+    @property
+    def tokens_at_once(self) -> int:
+        """How many are worth it; below 2 where they are not, and then there is no calling."""
+        ...
+
+    def write_greedily(self, wishes: Mapping[int, GreedyWish]) -> dict[int, tuple[list[int], Tensor]]:
+        """For each row its new tokens, each the arg-max behind the one before, and the logits [n, V] they are that of.
+
+        The pending token and all new ones but the last are committed. A row has none where its logits are no numbers,
+        and fewer where those behind a new token are. Raises as `forward` does, and changes nothing then.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ rounding only. What is not computed exactly so is refused (`lean_shape`), and th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -31,7 +31,7 @@ from draftproof.drafting.backends.ragged_cache import memory_shortage
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow, RowTable
 from draftproof.drafting.backends.transformers_facts import model_info
-from draftproof.drafting.model import ModelInfo, Pass, RowTokens, Wanted
+from draftproof.drafting.model import GreedyWish, ModelInfo, Pass, RowTokens, Wanted
 from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
 from draftproof.errors import UsageError
 
@@ -186,6 +186,28 @@ class LeanLlama:
             _, kept = self._run(planned, hidden, first, last, (*taps, last))
         self._table.apply(planned)
         return Pass(logits=None, logit_bounds=(0,) * len(bounds), hidden=kept, bounds=bounds)
+
+    @property
+    def tokens_at_once(self) -> int:
+        readable = self._ends.embeddings.dtype in (torch.float32, torch.bfloat16)
+        return self._native.tokens_at_once if self._native is not None and readable else 1
+
+    @torch.no_grad()
+    def write_greedily(self, wishes: Mapping[int, GreedyWish]) -> dict[int, tuple[list[int], Tensor]]:
+        if self._native is None or self.tokens_at_once < 2:
+            raise UsageError(f"{self._info.name} does not write by itself here.", remedy="Use `forward`.")
+        self._table.check_wishes(wishes, self._ends.head.out_features)
+        lengths = {row: self.length(row) for row in wishes}
+        for row, length in lengths.items():
+            self._table.truncate(row, length)  # slots that were there are overwritten
+        with memory_shortage(f"a pass of {self._info.name}"):
+            for row, wish in wishes.items():
+                self._rows[row].make_room(lengths[row] + wish.most, kept=lengths[row])
+            turns = self._rotary.turns(max(lengths[row] + wish.most for row, wish in wishes.items()))
+            written = self._native.write(wishes, self._rows, lengths, self._ends, turns)
+        for row, (tokens, _) in written.items():
+            self._table.committed(row, len(tokens))
+        return written
 
     @torch.no_grad()
     def embed(self, ids: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""All layers of a pass in one call of native code (`native_layers.c`), for passes over few tokens."""
+"""All layers of a pass in one call of native code (`native_layers.c`), for passes over few tokens; and some passes of
+plain greedy decoding in one (`native_run.c`), for models whose passes are short."""
 
 from __future__ import annotations
 
@@ -10,15 +11,21 @@ import torch
 from torch import Tensor
 
 from draftproof.drafting.backends.lean_shape import LeanShape
-from draftproof.drafting.backends.lean_weights import LeanLayer
-from draftproof.drafting.backends.native import Layer, Matrix, Row, Shape, library
+from draftproof.drafting.backends.lean_weights import LeanEnds, LeanLayer
+from draftproof.drafting.backends.native import Layer, Matrix, Row, Shape, Wanted, library
 from draftproof.drafting.backends.packed_linear import PackedLinear, threads_for
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow
+from draftproof.drafting.model import GreedyWish
 
 _MOST_PAIRS = 2**12
 """Tokens of a row times its columns up to which a pass of several tokens takes less time here than with torch's
 operators; one token always does. Measured with 9 heads over 3 and with 4 over 4."""
+
+
+_MOST_AT_ONCE = 16
+_SHORT = 2**24
+"""Multiplications of about a millisecond: whoever asks meanwhile waits no longer than that."""
 
 
 class NativeLayers:
@@ -64,7 +71,7 @@ class NativeLayers:
 
         `turns` [positions, head size / 2] complex64: rotary factors.
         """
-        shape, tokens = self._shape, len(states)
+        tokens = len(states)
         kept = {layer: torch.empty_like(states) for layer in taps}
         into = (ctypes.c_void_p * (last + 1))()
         for layer, copy in kept.items():
@@ -77,19 +84,78 @@ class NativeLayers:
                 for part, tree, begin in zip(planned, trees, begins, strict=False)
             )
         )
-        threads = threads_for(tokens * self._numbers)
         columns = max(part.columns for part in planned)
-        mixed = shape.heads * shape.head_size
-        heads = mixed + 2 * shape.kv_heads * shape.head_size
-        sizes = (tokens * heads, tokens * mixed, 2 * tokens * self._inner, tokens * self._widest, threads * columns)
-        room = torch.empty(sum(sizes), dtype=torch.float32)
-        places = (room.data_ptr() + room.element_size() * begin for begin in accumulate((0, *sizes[:-1])))
+        places, threads, _room = self._room(tokens, columns)
         self._run(
             *(ctypes.addressof(self._native_shape), ctypes.addressof(self._native_layers), first, last),
             *(ctypes.addressof(rows), len(planned), tokens, states.data_ptr(), turns.data_ptr()),
             *(ctypes.addressof(into), *places, columns, threads),
         )
         return kept
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens of a row that plain decoding may write in one call: those of about a millisecond."""
+        return max(1, min(_MOST_AT_ONCE, _SHORT // (self._numbers * 4 * len(self._layers))))
+
+    def write(
+        self,
+        wanted: Mapping[int, GreedyWish],
+        caches: Mapping[int, RowCache],
+        lengths: Mapping[int, int],
+        ends: LeanEnds,
+        turns: Tensor,
+    ) -> dict[int, tuple[list[int], Tensor]]:
+        """For each row its new tokens and their logits [n, V]; `caches` have room for them."""
+        count, vocabulary = len(wanted), ends.head.out_features
+        most = max(wish.most for wish in wanted.values())
+        logits = torch.empty((count, most, vocabulary), dtype=torch.float32)
+        tokens = torch.empty((count, most), dtype=torch.int64)
+        rows = (Row * count)(
+            *(Row(caches[row].address, caches[row].columns, lengths[row], 0, 1, None, None, 0) for row in wanted)
+        )
+        halts = [wish.halts.contiguous() for wish in wanted.values()]
+        becomes = (Wanted * count)(
+            *(
+                Wanted(wish.pending, wish.most, halt.data_ptr(), tokens[at].data_ptr(), logits[at].data_ptr(), 0)
+                for at, (wish, halt) in enumerate(zip(wanted.values(), halts, strict=True))
+            )
+        )
+        columns = max(lengths[row] + wish.most for row, wish in wanted.items())
+        places, threads, _room = self._room(count, columns)
+        fresh = torch.empty(count * (self._shape.hidden_size + vocabulary), dtype=torch.float32)
+        going, place = (Row * count)(), (ctypes.c_long * count)()
+        no_copies = (ctypes.c_void_p * (len(self._layers) + 1))()
+        head = ends.head.matrix
+        assert head is not None, "as those of the layers"
+        library().draftproof_run(
+            *(ctypes.addressof(self._native_shape), ctypes.addressof(self._native_layers), len(self._layers)),
+            *(ctypes.addressof(head), ends.embeddings.data_ptr(), ends.embeddings.dtype is torch.bfloat16),
+            *(ctypes.addressof(rows), ctypes.addressof(becomes), count, turns.data_ptr(), ctypes.addressof(no_copies)),
+            *(ctypes.addressof(going), ctypes.addressof(place)),
+            *(fresh.data_ptr(), fresh[count * self._shape.hidden_size :].data_ptr(), *places, columns, threads),
+        )
+        return {
+            row: (tokens[at, : made.made].tolist(), logits[at, : made.made])
+            for at, (row, made) in enumerate(zip(wanted, becomes, strict=True))
+        }
+
+    def _room(self, tokens: int, columns: int) -> tuple[list[int], int, Tensor]:
+        """Addresses of heads, mixed, wide, before and scores, how many threads, and the memory of it all."""
+        shape = self._shape
+        threads = threads_for(tokens * self._numbers)
+        mixed = shape.heads * shape.head_size
+        heads = mixed + 2 * shape.kv_heads * shape.head_size
+        sizes = (tokens * heads, tokens * mixed, 2 * tokens * self._inner, tokens * self._widest, threads * columns)
+        room = torch.empty(sum(sizes), dtype=torch.float32)
+        return [room.data_ptr() + room.element_size() * at for at in accumulate((0, *sizes[:-1]))], threads, room
+
+
+def native_layers(shape: LeanShape, layers: Sequence[LeanLayer]) -> NativeLayers | None:
+    """None where a matrix has another layout than the native one."""
+    given = [_matrices(layer.queries_keys_values, layer.out, layer.gate_up, layer.down) for layer in layers]
+    matrices = [each for each in given if each is not None]
+    return NativeLayers(shape, layers, matrices) if len(matrices) == len(layers) else None
 
 
 def _tree_of(part: PlannedRow) -> tuple[Tensor, Tensor] | None:
@@ -103,13 +169,6 @@ def _row_of(part: PlannedRow, cache: RowCache, tree: tuple[Tensor, Tensor] | Non
     """What it points to must be held for as long as it is used."""
     depths, seen = (None, None) if tree is None else (tree[0].data_ptr(), tree[1].data_ptr())
     return Row(cache.address, cache.columns, part.length, part.start, part.count, depths, seen, begin)
-
-
-def native_layers(shape: LeanShape, layers: Sequence[LeanLayer]) -> NativeLayers | None:
-    """None where a matrix has another layout than the native one."""
-    given = [_matrices(layer.queries_keys_values, layer.out, layer.gate_up, layer.down) for layer in layers]
-    matrices = [each for each in given if each is not None]
-    return NativeLayers(shape, layers, matrices) if len(matrices) == len(layers) else None
 
 
 def _matrices(*packed: PackedLinear) -> list[Matrix] | None:

@@ -1,4 +1,4 @@
-"""`native.c` and `native_layers.c`, compiled for this machine when a process first needs them.
+"""The C sources beside this file, compiled for this machine when a process first needs them.
 
 It takes a C compiler about a second, less than to load any model of use, and gives code for the very processor that it
 will run on; so nothing is built at installation and nothing is kept. Where there is no compiler, or what it makes
@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SOURCES = ("native.c", "native_layers.c")
-HEADERS = ("native_linear.h", "native_vectors.h", "native_weights.h")
+SOURCES = ("native.c", "native_layers.c", "native_run.c")
+HEADERS = ("native_layers.h", "native_linear.h", "native_vectors.h", "native_weights.h")
 _FLAGS = ("-O2", "-march=native", "-std=gnu11", "-fno-fast-math", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
 """-fno-fast-math: `$CC` may hold flags, and packing compares numbers bit by bit."""
 _COMPILERS = ("cc", "gcc", "clang")
@@ -41,7 +41,7 @@ class Matrix(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """`struct layer` of `native_layers.c`."""
+    """`struct layer` of `native_layers.h`."""
 
     _fields_ = (
         *(("queries_keys_values", Matrix), ("out", Matrix), ("gate_up", Matrix), ("down", Matrix)),
@@ -50,17 +50,26 @@ class Layer(ctypes.Structure):
 
 
 class Shape(ctypes.Structure):
-    """`struct shape` of `native_layers.c`."""
+    """`struct shape` of `native_layers.h`."""
 
     _fields_ = (("hidden", _LONG), ("heads", _LONG), ("kv_heads", _LONG), ("size", _LONG), ("head_floor", _FLOAT))
 
 
 class Row(ctypes.Structure):
-    """`struct row` of `native_layers.c`."""
+    """`struct row` of `native_layers.h`."""
 
     _fields_ = (
         *(("cache", _POINTER), ("room", _LONG), ("length", _LONG), ("start", _LONG), ("count", _LONG)),
         *(("depths", _POINTER), ("seen", _POINTER), ("first", _LONG)),
+    )
+
+
+class Wanted(ctypes.Structure):
+    """`struct wanted` of `native_run.c`."""
+
+    _fields_ = (
+        *(("pending", _LONG), ("most", _LONG), ("halts", _POINTER)),
+        *(("tokens", _POINTER), ("logits", _POINTER), ("made", _LONG)),
     )
 
 
@@ -70,7 +79,7 @@ class CannotBuildError(Exception):
 
 @cache
 def library() -> ctypes.CDLL:
-    """The functions of both. Raises CannotBuildError, again at every call."""
+    """Their functions. Raises CannotBuildError, again at every call."""
     return built()
 
 
@@ -125,4 +134,10 @@ def _declared(code: ctypes.CDLL) -> ctypes.CDLL:
         *(_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _LONG, _INT),
     )
     code.draftproof_layers.restype = None
+    code.draftproof_run.argtypes = (
+        *(_POINTER, _POINTER, _LONG, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _LONG, _POINTER, _POINTER),
+        *(_POINTER,) * 9,
+        *(_LONG, _INT),
+    )
+    code.draftproof_run.restype = None
     return code

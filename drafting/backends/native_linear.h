@@ -37,3 +37,7 @@ static inline float exponential(float exponent)
 /* Rows [rows, width] to [rows, out_width], or added to what `out` holds. To be called by all threads of a team; the
  * result is there for all of them when it returns. room: [rows, width]. */
 void draftproof_multiply(const struct matrix *matrix, const float *x, long rows, int add, float *out, float *room);
+
+/* The same by a team of so many threads. */
+void draftproof_linear(
+    const struct matrix *matrix, const float *x, long rows, int add, float *out, float *room, int threads);

@@ -8,14 +8,14 @@ the backend, then *applied*: a pass that raises leaves the rows as they were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from draftproof.drafting.model import RowTokens
+from draftproof.drafting.model import GreedyWish, RowTokens
 from draftproof.errors import ContextLengthError, UsageError
 
 
@@ -214,6 +214,28 @@ class RowTable:
                 f"Token id {low if low < 0 else high} is out of range; the model has ids 0 to {self._vocab_size - 1}.",
                 remedy="Do the tokenizer and the model belong together?",
             )
+
+    def check_wishes(self, wishes: Mapping[int, GreedyWish], vocabulary: int) -> None:
+        """Raises what a pass over the same tokens would. `vocabulary`: how many logits there are."""
+        if not wishes:
+            raise UsageError("A pass needs at least one row.")
+        for row, wish in wishes.items():
+            held = self.length(row)
+            if not 0 <= wish.pending < self._vocab_size:
+                raise UsageError(
+                    f"Token id {wish.pending} is out of range; the model has ids 0 to {self._vocab_size - 1}."
+                )
+            if wish.most < 1 or wish.halts.shape != (vocabulary,) or wish.halts.dtype is not torch.bool:
+                raise UsageError(
+                    f"Row {row} is to write {wish.most} tokens and halt at {wish.halts.dtype} of "
+                    f"{tuple(wish.halts.shape)}; at least 1, and bool of ({vocabulary},), were expected."
+                )
+            if held + wish.most > self._context_length:
+                raise ContextLengthError(
+                    f"Row {row} would hold {held + wish.most} tokens, the model's context holds "
+                    f"{self._context_length}.",
+                    remedy="Ask for fewer.",
+                )
 
     def apply(self, planned: Sequence[PlannedRow]) -> None:
         """The pass was run."""

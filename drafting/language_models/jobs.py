@@ -50,9 +50,16 @@ class Writing(Job):
     """Text that is to be generated."""
 
     def __init__(
-        self, request: Request, ids: Sequence[int], vocabulary: ByteVocabulary, end_ids: frozenset[int]
+        self,
+        request: Request,
+        ids: Sequence[int],
+        vocabulary: ByteVocabulary,
+        end_ids: frozenset[int],
+        halts: Tensor | None = None,
     ) -> None:
         super().__init__(ids)
+        self.halts = halts
+        """[V] bool: tokens that may end the text; None where the model does not write by itself."""
         self._request = request
         self._vocabulary = vocabulary
         self._end_ids = end_ids

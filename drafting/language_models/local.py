@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,10 @@ from draftproof.drafting.turns import turn_of
 from draftproof.errors import ContextLengthError, NumericalError, UsageError
 from draftproof.kernels.row_stats import row_stats
 from draftproof.language_model import Ability, Completion, Context, FirstToken, Request, Scored
+
+
+_STOPS = 64
+"""Sets of stop strings whose tokens are remembered."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class LocalLanguageModel:
             session = Session(
                 *(self.loaded.model, drafter_of(drafter), MatchRule(), policy_of("cost"), self.loaded.vocabulary)
             )
+        self._halts = lru_cache(_STOPS)(self._halting)
         self._rounds = Rounds(session, turn, max_batch=max_batch, max_cached_rows=max_cached_rows)
 
     @property
@@ -177,7 +182,17 @@ class LocalLanguageModel:
             raise UsageError(f"A tuple of stop strings, none of them empty, was expected, got {stop!r}.")
         for layer in request.hidden_layers:
             tap_of(layer, self._info)
-        return Writing(request, self._ids(request.context), self.loaded.vocabulary, self._info.eos_ids)
+        halts = self._halts(request.stop) if self._rounds.runs else None
+        return Writing(request, self._ids(request.context), self.loaded.vocabulary, self._info.eos_ids, halts)
+
+    def _halting(self, stop: tuple[str, ...]) -> Tensor:
+        """[V] bool: tokens behind which a text may end, for the model's own end or because a stop string does."""
+        halts = torch.zeros(self._info.vocab_size, dtype=torch.bool)
+        halts[list(self._info.eos_ids)] = True
+        last = {each.encode()[-1] for each in stop}
+        for token in range(min(self._info.vocab_size, self.loaded.vocabulary.size) if last else 0):
+            halts[token] |= not last.isdisjoint(self.loaded.vocabulary.token_bytes(token) or b"")
+        return halts
 
     def _recital(self, context: Context, text: str, layers: Sequence[int]) -> Recital | None:
         for layer in layers:

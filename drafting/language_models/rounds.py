@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from draftproof.drafting.greedy_run import can_run, run
 from draftproof.drafting.language_models.floor import FLOOR, Speaker
 from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing
 from draftproof.drafting.language_models.row_pool import RowPool
@@ -48,6 +49,8 @@ class Rounds:
         self._turn = turn
         self._max_batch = max_batch
         self._pool = RowPool(session, max_cached_rows)
+        self.runs = can_run(session)
+        """Whether the model writes some tokens by itself, up to a job's `halts`."""
         self._floor = FLOOR
         self._lock = self._floor.lock
         self._callers: list[_Caller] = []
@@ -144,8 +147,10 @@ class Rounds:
         opened = {row: job.opening for row, job in new.items() if isinstance(job, Writing | Probe)}
         read = {row: job.reading for row, job in new.items() if isinstance(job, Recital)}
         if opened:
-            outcomes = self._attempted(list(opened), lambda: self._session.begin(opened))
-            done += self._note(outcomes or [])
+            outcomes = self._attempted(list(opened), lambda: self._session.begin(opened)) or []
+            for outcome in outcomes:
+                self._active[outcome.row].cached = outcome.cached
+            done += self._note(outcomes)
         if read:
             for each in self._attempted(list(read), lambda: self._session.read(read)) or []:
                 job = self._active[each.row]
@@ -153,10 +158,21 @@ class Rounds:
                 job.cached = each.cached
                 job.hidden = dict(each.hidden)
                 done += self._finish(each.row, job)
-        going = list(self._active)
-        if going:
-            done += self._note(self._attempted(going, lambda: self._session.round(going)) or [])
+        done += self._note(self._gone_on())
         return done > 0 or len(self._active) < served
+
+    def _gone_on(self) -> list[RowOutcome]:
+        """A token or more for each row that is being written."""
+        outcomes: list[RowOutcome] = []
+        jobs = {row: job for row, job in self._active.items() if isinstance(job, Writing)}
+        halts = {row: job.halts for row, job in jobs.items() if job.halts is not None}
+        if halts:
+            outcomes = self._attempted(list(halts), lambda: run(self._session, halts)) or []
+        ran = {outcome.row for outcome in outcomes}
+        left = [row for row in self._active if row not in ran]
+        if left:
+            outcomes += self._attempted(left, lambda: self._session.round(left)) or []
+        return outcomes
 
     def _admitted(self) -> dict[int, Job]:
         """Questions that find room, by their rows."""
@@ -178,7 +194,6 @@ class Rounds:
         done = 0
         for outcome in outcomes:
             job = self._active[outcome.row]
-            job.cached = outcome.cached if outcome.record is None else job.cached
             if isinstance(job, Probe):
                 job.basis = outcome.basis
                 done += self._finish(outcome.row, job)

@@ -25,6 +25,8 @@ class PocketSize:
     steps: int
     batch: int = 16
     learning_rate: float = 2e-3
+    hard_share: float = 1.0
+    """Of the results of hard calculations, how many are taught."""
 
 
 FULL = {
@@ -67,7 +69,7 @@ def train_pocket(
     model.train()
     while not optimisation.finished:
         step = optimisation.done
-        batch = batch_of(step, size.batch, seed + 1, tokenizer.backend_tokenizer)
+        batch = batch_of(step, size.batch, seed + 1, tokenizer.backend_tokenizer, hard_share=size.hard_share)
         hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
         loss = cross_entropy(model.lm_head(hidden).flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
         optimisation.step(loss)

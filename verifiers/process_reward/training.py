@@ -1,7 +1,8 @@
 """Training of a small process reward model on pocket problems, from the weights of a language model that solves them.
 
-The network is transformers' own token classifier on a copy of the base model's layers with two new ones above them, all
-of which are trained. The loss is the cross-entropy of right and wrong at the last token of the separator behind each
+The network is transformers' own token classifier on a copy of the base model's layers, which stay as they are, with two
+new ones above them, which are trained: what the model can work out is not unlearnt while they learn to compare it with
+what was written. The loss is the cross-entropy of right and wrong at the last token of the separator behind each
 step whose truth is known, where scores are read; and, as a help, at the tokens before it: that a sum is wrong shows at
 its first wrong digit, and is learnt there much sooner than from the end of the step alone.
 """
@@ -43,9 +44,9 @@ NEW_LAYERS = 2
 class PrmTraining:
     """How long, and on what."""
 
-    steps: int = 3000
+    steps: int = 4000
     batch: int = 48
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     inner: float = 4.0
     """Weight of the loss at tokens inside of steps; 0 teaches the ends alone."""
     held_out: int = 600
@@ -54,7 +55,7 @@ class PrmTraining:
 
 
 FULL = PrmTraining()
-FAST = PrmTraining(steps=220, batch=32, held_out=150)
+FAST = PrmTraining(steps=220, batch=32, learning_rate=2e-3, held_out=150)
 
 
 def train_process_reward(
@@ -64,7 +65,7 @@ def train_process_reward(
     *,
     checkpoint: Path | None = None,
     sampled: Sequence[LabelledSolution] = (),
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype = torch.float32,
     report: Report = silent,
 ) -> ProcessRewardRecord:
     """Write a process reward model to `folder`, and return what is recorded of it.
@@ -215,7 +216,10 @@ def _classifier(folder: Path) -> Any:
         for part in silenced:
             for parameter in part.parameters():
                 parameter.zero_()
-    return model.float().requires_grad_(True)
+    model.float().requires_grad_(True)
+    for part in (model.base_model.embed_tokens, *model.base_model.layers[:below]):
+        part.requires_grad_(False)
+    return model
 
 
 def _told(sampled: Sequence[LabelledSolution]) -> str:
