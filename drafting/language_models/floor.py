@@ -27,6 +27,8 @@ class Speaker:
     changed: Condition
     thread: Thread = field(default_factory=current_thread)
     is_answered: bool = False
+    may_go: bool = False
+    """It was given the floor with its answer; it may have lost it again before it was awake."""
 
 
 class Floor:
@@ -78,13 +80,15 @@ class Floor:
             self._pass_on()
 
     def leave(self, speaker: Speaker) -> None:
-        """The thread takes its answer and goes."""
+        """The thread takes its answer and goes. It may have seen the answer before anybody said so."""
+        self.answer(speaker)
         slow = speaker.thread in self._slow
         if slow and self._holder is speaker:
             self._pass_on()
         elif not slow:
             self._wait(speaker)
-            self._away()
+            if self._holder is speaker:
+                self._away()
         self._left[speaker.thread] = perf_counter()
 
     def drop(self, speaker: Speaker) -> None:
@@ -99,6 +103,7 @@ class Floor:
         self._holder, self._until = None, None
         if self._answered:
             self._holder = self._answered.popleft()
+            self._holder.may_go = True
             self._away()
         elif self._leaders:
             self._holder = self._leaders.popleft()
@@ -112,7 +117,7 @@ class Floor:
             self._answered[0].changed.notify()
 
     def _wait(self, speaker: Speaker) -> None:
-        while self._holder is not speaker:
+        while self._holder is not speaker and not speaker.may_go:
             now = perf_counter()
             if self._until is not None and now >= self._until:
                 assert self._holder is not None

@@ -35,7 +35,6 @@ from draftproof.errors import ContextLengthError, NumericalError, UsageError
 from draftproof.kernels.row_stats import row_stats
 from draftproof.language_model import Ability, Completion, Context, FirstToken, Request, Scored
 
-
 _STOPS = 64
 """Sets of stop strings whose tokens are remembered."""
 

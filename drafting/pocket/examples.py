@@ -32,8 +32,8 @@ class Batch:
 def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer, *, hard_share: float = 1.0) -> Batch:
     """Training data of one step. `seed` names the whole stream: held-out problems need another one.
 
-    Of the results of hard calculations only `hard_share` are targets: a model that is taught few of them is sure of easy
-    steps and often wrong in hard ones, as a small model is beside a large one.
+    Of the results of hard calculations only `hard_share` are targets: a model that is taught few of them is sure of
+    easy steps and often wrong in hard ones, as a small model is beside a large one.
     """
     block, within = divmod(step, _TOGETHER)
     source = random.Random(f"{seed}:{block}")  # noqa: S311 - nothing secret

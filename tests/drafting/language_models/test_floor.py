@@ -149,3 +149,38 @@ def test_a_speaker_that_is_dropped_blocks_nobody(floor: Floor) -> None:
         third = floor.ask()
         floor.lead(third)
         assert floor._holder is third
+
+
+def test_who_sees_his_answer_before_anybody_says_so_has_his_turn_as_well(floor: Floor) -> None:
+    leader, early = speaker_of(floor), speaker_of(floor)
+
+    def leaves() -> None:
+        with floor.lock:
+            floor.leave(early)
+
+    with floor.lock:
+        floor.lead(leader)
+    thread = started(leaves)
+    time.sleep(0.02)
+    with floor.lock:
+        floor.drop(leader)
+    joined([thread])
+    with floor.lock:
+        assert floor._holder is early
+
+
+def test_who_loses_the_floor_before_he_is_awake_goes_all_the_same(floor: Floor) -> None:
+    leader, late, other = (speaker_of(floor) for _ in range(3))
+    other.thread = Thread()
+    with floor.lock:
+        floor.lead(leader)
+        floor.answer(late)
+        floor.answer(other)
+        floor.drop(leader)
+        assert floor._holder is late
+        floor._until = 0.0
+        floor._wait(other)  # sees that the time of the one before is over
+        assert floor._holder is other
+        floor._slow.clear()
+        floor.leave(late)
+        assert floor._holder is other
