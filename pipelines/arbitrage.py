@@ -29,6 +29,7 @@ from langgraph.types import Checkpointer
 
 from draftproof.errors import UnknownNameError, UsageError
 from draftproof.language_model import GREEDY, Ability, Decoding, LanguageModel, require
+from draftproof.pipelines.long_runs import compiled_steps
 from draftproof.pipelines.step_audit import Pipeline, RouteVerdict, configured, described, finite
 from draftproof.pipelines.step_judging import Judge, Judgement, require_step_verifier
 from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph, StepNodes, Update, by_route, unless_stopped
@@ -55,9 +56,9 @@ def create_arbitrage(
     interrupt_before: Sequence[str] = (),
     **options: Any,
 ) -> CompiledStepGraph:
-    """The graph of `build_arbitrage`, ready to be invoked."""
+    """The graph of `build_arbitrage`, ready to be invoked, however many steps its settings allow."""
     graph = build_arbitrage(draft, target, **options)
-    return graph.compile(checkpointer, interrupt_before=list(interrupt_before), name="arbitrage")
+    return compiled_steps(graph, "arbitrage", options.get("settings"), checkpointer, interrupt_before)
 
 
 def build_arbitrage(

@@ -30,6 +30,7 @@ from langgraph.types import Checkpointer
 
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import GREEDY, Ability, Decoding, FirstToken, LanguageModel, StopCause, require
+from draftproof.pipelines.long_runs import compiled_steps
 from draftproof.pipelines.step_audit import FINAL_ANSWER, Pipeline, RouteVerdict, configured, described, finite
 from draftproof.pipelines.step_counts import PROBES
 from draftproof.pipelines.step_loop import begins_answer, context_of
@@ -59,9 +60,9 @@ def create_glimp_router(
     interrupt_before: Sequence[str] = (),
     **options: Any,
 ) -> CompiledStepGraph:
-    """The graph of `build_glimp_router`, ready to be invoked."""
+    """The graph of `build_glimp_router`, ready to be invoked, however many steps its settings allow."""
     graph = build_glimp_router(draft, target, **options)
-    return graph.compile(checkpointer, interrupt_before=list(interrupt_before), name="glimp_router")
+    return compiled_steps(graph, "glimp_router", options.get("settings"), checkpointer, interrupt_before)
 
 
 def build_glimp_router(

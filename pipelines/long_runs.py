@@ -10,6 +10,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Checkpointer
+
+from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph
+from draftproof.pipelines.step_state import StepSettings
+
+NODES_A_STEP = 5
+"""At most, of a graph over a draft and a target model: a probe, the draft, a decision, the target, appending."""
+ENDS = 10
+"""Room for what comes before the first step and behind the last."""
 
 Graph = TypeVar("Graph", bound=CompiledStateGraph[Any, None, Any, Any])
 
@@ -42,3 +51,16 @@ def for_long_runs(graph: Graph, nodes: int) -> Graph:
     # LangGraph has no place to say of what class a compiled graph is.
     limited.__class__ = _LongGraph  # type: ignore[assignment]
     return limited
+
+
+def compiled_steps(
+    graph: StepGraph,
+    name: str,
+    settings: StepSettings | None,
+    checkpointer: Checkpointer,
+    interrupt_before: Sequence[str],
+) -> CompiledStepGraph:
+    """`graph`, of a draft and a target model, ready to be invoked, however many steps `settings` allow."""
+    compiled = graph.compile(checkpointer, interrupt_before=list(interrupt_before), name=name)
+    steps = 2 * (settings or StepSettings()).max_steps  # of thinking and of the answer
+    return for_long_runs(compiled, NODES_A_STEP * steps + ENDS)

@@ -17,6 +17,7 @@ from langgraph.graph import END, START
 from langgraph.types import Checkpointer
 
 from draftproof.language_model import GREEDY, Decoding, LanguageModel
+from draftproof.pipelines.long_runs import compiled_steps
 from draftproof.pipelines.step_audit import Pipeline, RouteVerdict, configured
 from draftproof.pipelines.step_judging import Judge
 from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph, StepNodes, Update, by_route, unless_stopped
@@ -38,9 +39,9 @@ def create_spec_reason(
     interrupt_before: Sequence[str] = (),
     **options: Any,
 ) -> CompiledStepGraph:
-    """The graph of `build_spec_reason`, ready to be invoked."""
+    """The graph of `build_spec_reason`, ready to be invoked, however many steps its settings allow."""
     graph = build_spec_reason(draft, target, **options)
-    return graph.compile(checkpointer, interrupt_before=list(interrupt_before), name="spec_reason")
+    return compiled_steps(graph, "spec_reason", options.get("settings"), checkpointer, interrupt_before)
 
 
 def build_spec_reason(

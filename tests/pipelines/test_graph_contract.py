@@ -12,9 +12,21 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
 
-from draftproof.pipelines.step_state import StepOutput
+from draftproof.pipelines.arbitrage import create_arbitrage
+from draftproof.pipelines.glimp_router import create_glimp_router
+from draftproof.pipelines.spec_reason import create_spec_reason
+from draftproof.pipelines.step_state import StepOutput, StepSettings
 from tests.pipelines.graphs import GRAPHS, INPUT, Build
-from tests.pipelines.scripted import Log
+from tests.pipelines.scripted import Log, ScriptedJudge, ScriptedModel, steps
+
+LONG: dict[str, Any] = {
+    "glimp-router": lambda *models: create_glimp_router(*models, log=Log()),
+    "spec-reason": lambda *models: create_spec_reason(*models, log=Log()),
+    "rsd": lambda *models: create_arbitrage(*models, log=Log(), verifier=ScriptedJudge(lambda subject: 0.0)),
+    "oracle": lambda *models: create_arbitrage(
+        *models, log=Log(), policy="oracle", verifier=ScriptedJudge(lambda subject: 0.0)
+    ),
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
@@ -55,6 +67,34 @@ def test_a_batch_is_each_by_itself(build: Build, expected: Any) -> None:
     assert [untimed(outputs[0]), untimed(outputs[2])] == [untimed(expected)] * 2
     assert outputs[1]["opening"] != outputs[0]["opening"]
     assert {verdict.subject.trace_digest for verdict in log} == {output["opening"] for output in outputs}
+
+
+@pytest.mark.parametrize("way", ["batch", "batch_as_completed", "abatch", "invoke"])
+@pytest.mark.parametrize("name", ["glimp-router", "spec-reason", "rsd", "oracle"])
+def test_a_long_text_is_not_ended_early(name: str, way: str) -> None:
+    """LangChain's `batch` would end each run after 25 nodes, which is five to eight steps."""
+    plan = steps(*(f"Step {number}." for number in range(29)), "The answer is 3.")
+    graph = LONG[name](ScriptedModel(plan, "draft"), ScriptedModel(plan, "target", top=(("7", 1.0),)))
+    given = [INPUT, {"problem": "And 2+2?"}]
+    outputs = {
+        "batch": lambda: graph.batch(given),
+        "batch_as_completed": lambda: [output for _, output in graph.batch_as_completed(given)],
+        "abatch": lambda: asyncio.run(graph.abatch(given)),
+        "invoke": lambda: [graph.invoke(each) for each in given],
+    }[way]()
+    assert [(len(output["steps"]), output["finish"]) for output in outputs] == [(30, "end")] * 2
+
+
+def test_there_is_room_for_as_many_steps_as_the_settings_allow() -> None:
+    """Every draft is thrown away, so each step takes all the nodes that there are."""
+    plan = steps(*(f"Step {number}." for number in range(300)), "The answer is 3.")
+    judge = ScriptedJudge(lambda subject: 0.0)
+    graph: Any = create_arbitrage(
+        ScriptedModel(plan[:-1], "draft"), ScriptedModel(plan, "target"), log=Log(), verifier=judge,
+        settings=StepSettings(max_steps=400, thinking_tokens=10**6),
+    )  # fmt: skip
+    (output,) = graph.batch([INPUT])
+    assert (len(output["steps"]), output["finish"]) == (301, "end")
 
 
 def test_it_can_be_awaited(build: Build, expected: Any) -> None:
