@@ -8,8 +8,9 @@
     weighted-vote  the answer whose candidates' scores sum to most
 
 A candidate that states no answer, or was cut off before it ended, has no vote. One that the verifier does not score
-cannot win by score and adds nothing to a weighted vote. Where none is scored, the majority decides, and `reason` says
-so; where no answer can be read either, nobody wins and the first candidate is the text, for want of a better one.
+cannot win by score and adds nothing to a weighted vote; neither can one that was cut off, unless all were. Where none
+is scored, the majority decides, and `reason` says so; where no answer can be read either, nobody wins and the first
+candidate is the text, for want of a better one.
 
 Ties are broken the same way always: equal scores by how many candidates state the same answer, equal votes by the sum
 of scores; then the candidate that was drawn first. Within the winning answer, the candidate with the best score is the
@@ -51,8 +52,9 @@ from draftproof.verdict import FeatureEvidence, Guarantee, Outcome, Proposition,
 from draftproof.verifier import VerdictLog, Verifier, identity, run_verifier
 from draftproof.verifiers.process_reward.aggregation import AGGREGATIONS, Aggregation, aggregate
 
-VERSION = 1
-SELECTION = "selection@1#"
+VERSION = 2
+"""2: what was cut off does not win by score over what was finished."""
+SELECTION = "selection@2#"
 """Signs the verdicts about which candidate is the best."""
 SAMPLED = Decoding(temperature=0.7)
 _REWARDS = (Proposition.CORRECT, Proposition.LEADS_TO_ANSWER, Proposition.SUPPORTED)
@@ -200,7 +202,7 @@ class BestOfNNodes:
     def select(self, state: BestOfNState) -> Update:
         """The winner, with a verdict about each of the group."""
         candidates = state["candidates"]
-        choice = choose([each["answer"] for each in candidates], [each["score"] for each in candidates], self.by)
+        choice = choose([each["answer"] for each in candidates], comparable(candidates), self.by)
         taken = choice.winner or 0
         for number, candidate in enumerate(candidates):
             audit = Audit(shifted(self.log, number))
@@ -269,6 +271,13 @@ class BestOfNNodes:
         if self.on_trace is not None:
             self.on_trace(trace)
         return {**output}
+
+
+def comparable(candidates: Sequence[Candidate]) -> list[float | None]:
+    """The scores that a choice is made by: where any candidate ended by itself, only of such. A text that was cut off
+    before its mistake must not win over one that was finished."""
+    ended = any(each["finish"] == "end" for each in candidates)
+    return [each["score"] if each["finish"] == "end" or not ended else None for each in candidates]
 
 
 def measured(candidates: Sequence[Candidate]) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from draftproof.canonical import digest
-from draftproof.errors import ModelError, UsageError
+from draftproof.errors import ContextLengthError, ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, Message, Piece, require
 from draftproof.pipelines.fences import fence_for, fenced
 from draftproof.pipelines.step_state import number
@@ -37,7 +37,8 @@ _PREFILL = "Rating: "
 
 @dataclass(frozen=True)
 class UtilityJudge:
-    """Guarantee *opinion*. Accepts at the threshold; what is no digit is a 0, and a rejection."""
+    """Guarantee *opinion*. Accepts at the threshold; what is no digit is a 0, and a rejection. Abstains from a step
+    that the model's context has no room to ask about."""
 
     model: LanguageModel
     threshold: float = 7.0
@@ -68,10 +69,39 @@ class UtilityJudge:
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
         signature = identity(self)
-        answers = self.model.first_token([judging_context(subject) for subject in subjects], top=TOP)
-        if len(answers) != len(subjects):
-            raise ModelError(f"{self.model.name} gave {len(answers)} distributions for {len(subjects)} questions.")
-        return [self._verdict(*pair, signature) for pair in zip(subjects, answers, strict=True)]
+        asked = [judging_context(subject) for subject in subjects]
+        try:
+            answers: list[FirstToken | None] = list(self._answers(asked))
+        except ContextLengthError:  # of one of them: which is found by asking them one by one
+            answers = [self._alone(context) for context in asked]
+        return [
+            self._unread(subject, signature) if answer is None else self._verdict(subject, answer, signature)
+            for subject, answer in zip(subjects, answers, strict=True)
+        ]
+
+    def _answers(self, asked: Sequence[Context]) -> Sequence[FirstToken]:
+        answers = self.model.first_token(asked, top=TOP)
+        if len(answers) != len(asked):
+            raise ModelError(f"{self.model.name} gave {len(answers)} distributions for {len(asked)} questions.")
+        return answers
+
+    def _alone(self, context: Context) -> FirstToken | None:
+        """None where the model's context has no room for the question."""
+        try:
+            return self._answers([context])[0]
+        except ContextLengthError:
+            return None
+
+    def _unread(self, subject: Subject, signature: str) -> Verdict:
+        return Verdict(
+            subject=subject.key,
+            verifier=signature,
+            proposition=self.proposition,
+            outcome=Outcome.ABSTAIN,
+            guarantee=self.guarantee,
+            reason="context_too_long",
+            cost=Cost(calls=1),
+        )
 
     def _verdict(self, subject: Subject, answer: FirstToken, signature: str) -> Verdict:
         digits = digit_shares(answer)

@@ -144,6 +144,23 @@ def test_a_text_that_was_cut_off_has_no_vote() -> None:
     assert (output["winner"], output["finish"]) == (1, "end")
 
 
+def test_a_text_that_was_cut_off_does_not_win_by_score_over_one_that_ended() -> None:
+    long = "So 1+1+1=3." + " And so on." * 10
+    judge = Checker(holding({"And so on": 0.9, "": 0.4}), Granularity.TRACE)
+    short = StepSettings(thinking_tokens=30, answer_tokens=10)
+    log = Log()
+    output = best([long, FOUR, FOUR], log, by="score", verifier=judge, settings=short)
+    assert [each["finish"] for each in output["candidates"]] == ["budget", "end", "end"]
+    assert [each["score"] for each in output["candidates"]] == [0.9, 0.4, 0.4], "what was said of it is told"
+    assert (output["winner"], output["finish"], output["by"]) == (1, "end", "score")
+    assert [verdict.outcome.value for verdict in verdicts_of_the_group(log)] == ["abstain", "accept", "reject"]
+    all_cut = best([long[:40], long], by="score", verifier=judge, settings=short)
+    assert (all_cut["winner"], all_cut["by"], all_cut["finish"]) == (0, "score", "budget")
+    nobody = Checker(holding({"And so on": 0.9}, None), Granularity.TRACE)
+    unscored = best([long, FOUR, FOUR], by="score", verifier=nobody, settings=short)
+    assert (unscored["winner"], unscored["reason"]) == (1, "nothing_scored_majority")
+
+
 def test_a_verifier_of_groups_may_rank_the_candidates() -> None:
     judge = Checker(holding({"=4": 0.7}, 0.15), Granularity.TRACE, Proposition.BEST_OF_GROUP)
     assert best([THREE, FOUR], by="score", verifier=judge)["winner"] == 1

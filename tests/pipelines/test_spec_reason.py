@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draftproof.errors import UsageError
+from draftproof.errors import ContextLengthError, UsageError
 from draftproof.language_model import Ability, FirstToken
 from draftproof.pipelines.spec_reason import create_spec_reason, step_records
 from draftproof.pipelines.step_state import StepOutput, StepSettings
@@ -110,6 +110,31 @@ def test_a_rating_that_fails_keeps_nothing() -> None:
     assert output["finish"] == "end"
     assert output["steps"][0]["route"] is not None
     assert output["steps"][0]["route"]["reason"] == "verifier_failed_on_draft"
+
+
+def test_a_step_too_long_to_ask_about_is_an_abstention_and_spoils_no_other() -> None:
+    class Small(Rater):
+        def first_token(self, contexts: Any, top: int = 20) -> list[FirstToken]:
+            if any("2+1" in context.messages[0].content.rpartition("Last step:")[2] for context in contexts):
+                raise ContextLengthError("There is no room for the question.")
+            return super().first_token(contexts, top)
+
+    log = Log()
+    output = run(Small({"": [("9", 1.0)]}), log)
+    assert roles(output) == ["draft", "target", "draft"]
+    route = output["steps"][1]["route"]
+    assert route is not None
+    assert (route["reason"], route["score"]) == ("verifier_abstained_on_draft", None)
+    judge = UtilityJudge(Small({"": [("9", 1.0)]}))
+    key = SubjectKey(trace_digest="sha256:" + "0" * 64, granularity=Granularity.STEP, position=0)
+    subjects = [Subject(key=key.model_copy(update={"position": i}), problem="?", text=t) for i, t in enumerate(DRAFT)]
+    together = judge.check(subjects)
+    assert [(verdict.outcome, verdict.reason) for verdict in together] == [
+        (Outcome.ACCEPT, "rating_reaches_threshold"),
+        (Outcome.ABSTAIN, "context_too_long"),
+        (Outcome.ACCEPT, "rating_reaches_threshold"),
+    ]
+    assert together[1].score is None
 
 
 def test_the_first_steps_can_be_the_targets() -> None:
