@@ -200,3 +200,26 @@ def test_on_the_lean_backend_rows_are_the_same_bits_alone_and_among_others(stepp
             answer.margins,
         )
         assert all(bool((alone.hidden[layer] == answer.hidden[layer]).all()) for layer in (1, -1))
+
+
+@pytest.mark.parametrize("grace", [0.0, 1e-5, 1e-3], ids=lambda grace: f"{grace} s")
+def test_many_threads_with_any_grace_are_all_served(
+    grace: float, stepper: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever loses the floor at any moment, and is answered before or after he looks."""
+    monkeypatch.setattr("draftproof.drafting.language_models.floor.GRACE_S", grace)
+    first, second = LocalLanguageModel(stepper), LocalLanguageModel(stepper)
+    texts = [f"{text}{number}" for number in range(40) for text in TEXTS[:2]]
+
+    def both(text: str) -> str:
+        context = Context.of(text)
+        first.first_token([context])
+        return first.generate([Request(context, 3)])[0].text + second.generate([Request(context, 2)])[0].text
+
+    threads = ThreadPoolExecutor(8)
+    try:
+        waiting = [threads.submit(both, text) for text in texts]
+        together = [each.result(timeout=60) for each in waiting]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    assert together == [both(text) for text in texts]
