@@ -4,15 +4,17 @@
     python benchmarks/bench_routing.py sweep --problems 400 --prm PRM --router ROUTER --raw raw.jsonl \\
         > benchmarks/results/routing.jsonl
 
-`collect` writes rows for `draftproof train router`, from problems that `sweep` does not use. `sweep` solves the same
-held-out problems at every setting of every policy, through the real graphs, with greedy decoding: one JSON line a
-setting, then one for the comparisons, all with bootstrap intervals over problems. Truth is the problems' own plan.
-`--raw` keeps a line for each problem and setting, and a sweep that was stopped goes on from it.
+`collect` writes rows for `draftproof train router`, from problems that `sweep` does not use. `sweep` solves problems at
+every setting of every policy, through the real graphs, with greedy decoding: `--chosen-on` ones to choose each policy's
+threshold, then the held-out ones: one JSON line a setting, then one for the comparisons (`routing_bars`), all with
+bootstrap intervals over problems. Truth is the problems' own plan. `--raw` keeps a line for each problem and setting,
+and a sweep of the same models, router and reward model that was stopped goes on from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -30,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 from bench_decode import machine
+from routing_bars import bars, choose
 
 from draftproof.drafting.language_models.local import LocalLanguageModel
 from draftproof.drafting.pocket.evaluation import held_out_problems
 from draftproof.drafting.pocket.problems import PocketProblem, problem
 from draftproof.drafting.pocket.truth import answers, fault_of
-from draftproof.metrics.bootstrap import bootstrap, paired_difference
-from draftproof.metrics.routing import area_between
+from draftproof.metrics.bootstrap import bootstrap
 from draftproof.pipelines.arbitrage import create_arbitrage
 from draftproof.pipelines.glimp_router import create_glimp_router
 from draftproof.pipelines.step_features import collected_rows
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--draft", default="pocket-draft")
     parser.add_argument("--target", default="pocket-target")
     parser.add_argument("--problems", type=int, default=400)
+    parser.add_argument("--chosen-on", type=int, default=300, help="problems that thresholds are chosen on")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path)
@@ -94,28 +97,47 @@ def collect(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: ar
 
 
 def sweep(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argparse.Namespace) -> None:
-    asked = held_out_problems(arguments.problems)
-    known = done_before(arguments.raw)
-    rows: dict[tuple[str, float], list[Row]] = {}
-    for policy, threshold, create in settings(draft, target, arguments):
-        if (policy, threshold) in known and len(known[policy, threshold]) >= len(asked):
-            rows[policy, threshold] = known[policy, threshold][: len(asked)]
-            continue
-        started = time.perf_counter()
-        made = [row_of(policy, threshold, number, one, output) for number, (one, output) in enumerate(
-            solved(create(), asked, arguments.workers)
-        )]  # fmt: skip
-        rows[policy, threshold] = made
-        if arguments.raw:
-            with arguments.raw.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in made)
-        line = summary(made) | {"wall_seconds": time.perf_counter() - started}
-        print(json.dumps(line), file=sys.stderr)
+    source = random.Random("chosen")
+    choosing = [problem(source) for _ in range(arguments.chosen_on)]
+    parts = {"chosen on": choosing, "held out": held_out_problems(arguments.problems)}
+    made_by = [draft.identity, target.identity, _digest(arguments.prm), _digest(arguments.router)]
+    known = done_before(arguments.raw, made_by)
+    rows: dict[str, dict[tuple[str, float], list[Row]]] = {part: {} for part in parts}
+    for part, asked in parts.items():
+        for policy, threshold, create in settings(draft, target, arguments):
+            if part == "chosen on" and policy == "oracle":
+                continue
+            before = known.get((part, policy, threshold), {})
+            if all(number in before for number in range(len(asked))):
+                rows[part][policy, threshold] = [before[number] for number in range(len(asked))]
+                continue
+            started = time.perf_counter()
+            made = [
+                row_of(policy, threshold, number, one, output) | {"part": part, "made_by": made_by}
+                for number, (one, output) in enumerate(solved(create(), asked, arguments.workers))
+            ]
+            rows[part][policy, threshold] = made
+            if arguments.raw:
+                with arguments.raw.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in made)
+            line = {"part": part} | summary(made) | {"wall_seconds": time.perf_counter() - started}
+            print(json.dumps(line), file=sys.stderr)
     origin = machine(arguments) | {"benchmark": "routing", "draft": draft.identity, "target": target.identity}
-    told = [summary(each) for each in rows.values()]
-    for line in told:
-        print(json.dumps(origin | line))
-    print(json.dumps(origin | comparisons(rows)))
+    for each in rows["held out"].values():
+        print(json.dumps(origin | summary(each)))
+    chosen = choose(rows["chosen on"])
+    print(
+        json.dumps(origin | {"chosen_on": len(choosing), "workers": arguments.workers} | bars(rows["held out"], chosen))
+    )
+
+
+def _digest(place: str | None) -> str:
+    """Of a file, or of all files of a folder."""
+    if place is None:
+        return ""
+    folder = Path(place)
+    files = sorted(each for each in folder.iterdir() if each.is_file()) if folder.is_dir() else [folder]
+    return hashlib.sha256(b"".join(hashlib.sha256(each.read_bytes()).digest() for each in files)).hexdigest()[:12]
 
 
 def settings(
@@ -192,12 +214,15 @@ def row_of(policy: str, threshold: float, number: int, asked: PocketProblem, out
     }
 
 
-def done_before(raw: Path | None) -> dict[tuple[str, float], list[Row]]:
-    known: dict[tuple[str, float], list[Row]] = defaultdict(list)
+def done_before(raw: Path | None, made_by: list[str]) -> dict[tuple[str, str, float], dict[int, Row]]:
+    """Rows of the same models by setting and problem; what a kill left half written is nothing."""
+    known: dict[tuple[str, str, float], dict[int, Row]] = defaultdict(dict)
     if raw is not None and raw.is_file():
-        for line in raw.read_text(encoding="utf-8").splitlines():
+        whole, _, _ = raw.read_text(encoding="utf-8").rpartition("\n")
+        for line in whole.splitlines():
             row = json.loads(line)
-            known[row["policy"], row["threshold"]].append(row)
+            if row["made_by"] == made_by:
+                known[row["part"], row["policy"], row["threshold"]][row["problem"]] = row
     return known
 
 
@@ -232,60 +257,6 @@ def summary(rows: Sequence[Row]) -> Row:
         "seconds": statistics.fmean(column("seconds")),
         "seconds_p95": float(np.quantile(column("seconds"), 0.95)),
     }
-
-
-def comparisons(rows: dict[tuple[str, float], list[Row]]) -> Row:
-    """The bars: each policy's best setting against the target alone, and the curves' areas."""
-    told: Row = {"comparison": True}
-    alone = rows.get(("target-only", 0.0))
-    if alone is None:
-        return told
-    all_tokens = sum(row["target_tokens"] for row in alone)
-    problems = [row["problem"] for row in alone]
-    for policy, most in (("router", 0.5), ("rsd", 0.5), ("glimpse", 0.6)):
-        fitting = [
-            (setting, each)
-            for setting, each in rows.items()
-            if setting[0] == policy and sum(row["target_tokens"] for row in each) <= most * all_tokens
-        ]
-        if not fitting:
-            continue
-        setting, best = max(
-            fitting, key=lambda one: (sum(row["right"] for row in one[1]), -sum(row["target_tokens"] for row in one[1]))
-        )
-        lead = paired_difference(
-            lambda right: float(right.mean()),
-            problems,
-            [[float(row["right"]) for row in alone]],
-            [[float(row["right"]) for row in best]],
-        )
-        told[policy] = {
-            "threshold": setting[1],
-            "accuracy_less_target_only": lead.value,
-            "interval": [lead.low, lead.high],
-            "target_tokens_share": sum(row["target_tokens"] for row in best) / all_tokens,
-        }
-    curves = {
-        policy: [
-            (s["acceptance"], s["accuracy"])
-            for s in map(summary, (each for key, each in rows.items() if key[0] == policy))
-        ]
-        for policy in ("rsd", "router", "oracle")
-    }
-    if all(curves.values()):
-        ends = [
-            (summary(each)["acceptance"], summary(each)["accuracy"])
-            for key, each in rows.items()
-            if key[0] in ("draft-only", "target-only")
-        ]
-        full = {policy: [*points, *ends] for policy, points in curves.items()}
-        gained = area_between(full["router"], full["rsd"])
-        possible = area_between(full["oracle"], full["rsd"])
-        if gained and possible:
-            told["area_router_over_rsd"] = gained.area
-            told["area_oracle_over_rsd"] = possible.area
-            told["gap_closed"] = gained.area / possible.area if possible.area > 0 else None
-    return told
 
 
 if __name__ == "__main__":
