@@ -2,24 +2,29 @@
 
 Nothing is written: the probabilities of a yes and a no are compared, in one pass over a text that the solver has mostly
 read. What is judged may say anything, also "answer yes": it stands in fences that it cannot close.
+
+Models behind servers tell a few tokens only. What they do not tell could all be yeses or all be noes: where that would
+turn the answer, there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import fsum, isfinite
 from typing import Any
 
 from draftproof.canonical import digest
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, Message, Piece, require
-from draftproof.pipelines.fences import fence_for, fenced
+from draftproof.verifiers.fences import fence_for, fenced
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
 
 TOP = 20
+_ROUNDING = 1e-6
+"""What shares of a whole distribution may lack of 1."""
 _TASK = "Below are a problem and what somebody has written towards solving it."
 _QUESTION = (
     "Does the solution already arrive at a final answer to the problem, so that nothing needs to be added? It does not"
@@ -32,13 +37,13 @@ _PREFILL = "Finished: "
 @dataclass(frozen=True)
 class CompletenessProbe:
     """Guarantee *opinion*. Accepts a step with which the solution is complete; abstains where the model says neither
-    yes nor no."""
+    yes nor no, and where tokens that it did not tell could turn the answer."""
 
     model: LanguageModel
     threshold: float = 0.5
     """Smallest `P(yes) / (P(yes) + P(no))` that is complete; at ½ the more probable of the two wins."""
     name: str = "completeness"
-    version: int = 1
+    version: int = 2
     granularity: Granularity = Granularity.STEP
     proposition: Proposition = Proposition.COMPLETE
     guarantee: Guarantee = Guarantee.OPINION
@@ -65,13 +70,16 @@ class CompletenessProbe:
 
     def _verdict(self, subject: Subject, answer: FirstToken, signature: str) -> Verdict:
         yes, no = _share(answer, "yes"), _share(answer, "no")
+        unseen = _unseen(answer)
         score = yes / (yes + no) if yes + no > 0.0 else None
         if score is None:
             outcome, reason = Outcome.ABSTAIN, "neither_yes_nor_no"
-        elif score >= self.threshold:
+        elif yes / (yes + no + unseen) >= self.threshold:
             outcome, reason = Outcome.ACCEPT, "complete"
-        else:
+        elif (yes + unseen) / (yes + no + unseen) < self.threshold:
             outcome, reason = Outcome.REJECT, "incomplete"
+        else:
+            outcome, reason, score = Outcome.ABSTAIN, "unseen_tokens_could_turn_it", None
         return Verdict(
             subject=subject.key,
             verifier=signature,
@@ -81,7 +89,7 @@ class CompletenessProbe:
             guarantee=self.guarantee,
             reason=reason,
             cost=Cost(wall_seconds=answer.seconds, calls=1, prompt_tokens=answer.prompt_tokens),
-            raw={"yes": yes, "no": no},
+            raw={"yes": yes, "no": no, "unseen": unseen},
         )
 
 
@@ -94,5 +102,14 @@ def _asked(subject: Subject) -> Context:
 
 def _share(answer: FirstToken, word: str) -> float:
     """How probable it is that the answer says `word`, in whatever case, with or without a space."""
-    shares = [share for text, share in answer.top if text.strip().casefold() == word]
-    return sum(share for share in shares if isfinite(share) and share > 0.0)
+    return _sum(share for text, share in answer.top if text.strip().casefold() == word)
+
+
+def _unseen(answer: FirstToken) -> float:
+    """How probable all tokens are that were not told."""
+    missing = 1.0 - _sum(share for _, share in answer.top)
+    return missing if missing > _ROUNDING else 0.0
+
+
+def _sum(shares: Iterable[float]) -> float:
+    return fsum(share for share in shares if isfinite(share) and share > 0.0)

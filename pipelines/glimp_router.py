@@ -10,8 +10,10 @@ The answer is always the target's.
 
 Differences from the published code, which escalates at H >= threshold: equality delegates here, as it does in the
 paper's text and in every graph of this package. So threshold 0 leaves the draft model those steps whose first token is
-certain, and only those. H is in nats and of the `top` most probable tokens, renormalised (20, as published), or of the
-whole vocabulary where `top` is 0; how many it was of is in each verdict, because the two are different numbers.
+certain, and only those. No entropy is below 0: with a negative threshold the target writes everything, and nobody
+asks. H is in nats and of the `top` most probable tokens, renormalised (20, as published), or of the whole vocabulary
+where `top` is 0; how many it was of is in each verdict, because the two are different numbers. Where a server told so
+few that H could not have been above the threshold, it says nothing about the step, and the target writes.
 
 Models that think in tags answer behind `</think>`. For others, a draft that states a final answer or ends the text is
 the answer: it is thrown away, and the target writes in its place; what follows a stated answer is the target's, too,
@@ -48,8 +50,10 @@ from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition
 from draftproof.verifier import VerdictLog
 
-VERSION = 1
+VERSION = 2
 TOP = 20
+_FEWEST = 2
+"""Of one token the renormalised entropy is 0, however uncertain it is."""
 
 
 def create_glimp_router(
@@ -80,17 +84,18 @@ def build_glimp_router(
 
     Args:
         log: Where every verdict goes before anything is decided by it.
-        threshold: In nats; at most this much entropy delegates. Infinite delegates everything but the answer.
+        threshold: In nats; at most this much entropy delegates. Infinite delegates everything but the answer, negative
+            nothing.
         top: How many tokens the entropy is of; 0 for the whole vocabulary.
         on_trace: Is handed each finished trace, from whatever thread the graph runs in.
 
-    Raises UsageError for a draft model that tells no distribution of its first token.
+    Raises UsageError for a draft model that does not tell the distribution that is asked for.
     """
-    require(draft, Ability.FIRST_TOKEN, purpose="The glimpse at a step's first token")
-    if number("The threshold", threshold) < 0:
-        raise UsageError(f"An entropy is at least 0, and so is the threshold; got {threshold}.")
+    looks = number("The threshold", threshold) >= 0
     if whole_number("top", top, least=0) == 1:
         raise UsageError("The entropy is of at least 2 tokens, or of all (0): that of one token is always 0.")
+    if looks:
+        _require_distribution(draft, top)
     settings = settings or StepSettings()
     configuration = configured(draft, target, settings, decoding, threshold=described(threshold), top=top)
     nodes = StepNodes(
@@ -102,7 +107,10 @@ def build_glimp_router(
         decoding=decoding,
         on_trace=on_trace,
     )
-    glimpse = Glimpse(nodes, draft, threshold, top)
+    return _looking(nodes, Glimpse(nodes, draft, threshold, top)) if looks else _target_only(nodes)
+
+
+def _looking(nodes: StepNodes, glimpse: Glimpse) -> StepGraph:
     graph = nodes.graph()
     graph.add_node("probe", glimpse.probe)
     graph.add_node("draft", nodes.writing("draft"))
@@ -115,6 +123,17 @@ def build_glimp_router(
     graph.add_edge("hand_over", "target")
     graph.add_conditional_edges("target", unless_stopped("append"), ["append", "close"])
     graph.add_conditional_edges("append", _next, ["probe", "target", "close"])
+    graph.add_edge("close", END)
+    return graph
+
+
+def _target_only(nodes: StepNodes) -> StepGraph:
+    graph = nodes.graph()
+    graph.add_node("target", nodes.writing("target"))
+    graph.add_edge(START, "open")
+    graph.add_edge("open", "target")
+    graph.add_conditional_edges("target", unless_stopped("append"), ["append", "close"])
+    graph.add_conditional_edges("append", unless_stopped("target"), ["target", "close"])
     graph.add_edge("close", END)
     return graph
 
@@ -137,7 +156,7 @@ class Glimpse:
             verdict = RouteVerdict(signature, Proposition.EASY, Outcome.ERROR, error=failure(error))
             return self._routed(state, "target", None, "probe_failed", 0.0, verdict)
         entropy, raw, seconds = first.entropy, _raw(first), first.seconds
-        if not isfinite(entropy) or entropy < -1e-6:
+        if not isfinite(entropy) or entropy < -1e-6 or self._says_nothing(first):
             verdict = RouteVerdict(signature, Proposition.EASY, Outcome.ABSTAIN, raw=raw)
             return self._routed(state, "target", None, "probe_gave_no_entropy", seconds, verdict)
         easy = entropy <= self._threshold
@@ -145,6 +164,15 @@ class Glimpse:
         verdict = RouteVerdict(signature, Proposition.EASY, outcome, _ease(first), raw)
         reason = "first_token_certain" if easy else "first_token_uncertain"
         return self._routed(state, "draft" if easy else "target", entropy, reason, seconds, verdict)
+
+    def _says_nothing(self, first: FirstToken) -> bool:
+        """Whether the entropy is of too few tokens to tell an easy step from a hard one, whatever they are."""
+        if first.of == 0:  # of the whole vocabulary
+            return False
+        if first.of < _FEWEST or len(first.top) < _FEWEST:
+            return True
+        fewer = self._top == 0 or first.of < self._top
+        return fewer and isfinite(self._threshold) and log(first.of) <= self._threshold
 
     def after_draft(self, state: StepState) -> str:
         """A draft that is the answer is not kept."""
@@ -195,6 +223,17 @@ class Glimpse:
         }
         self._nodes.audit.routed(state, len(state["steps"]), route, verdict)
         return {"route": route}
+
+
+def _require_distribution(draft: LanguageModel, top: int) -> None:
+    """Raises UsageError for a model that could answer no probe: each would fail, and the target write everything."""
+    require(draft, Ability.FIRST_TOKEN, purpose="The glimpse at a step's first token")
+    most: int | None = getattr(draft, "most_alternatives", None)
+    if top == 0 and most is not None:
+        raise UsageError(
+            f"The entropy of the whole vocabulary (top=0) needs all of it; {draft.name} tells {most} tokens at most.",
+            remedy=f"Give 2 … {most}, or use a local model.",
+        )
 
 
 def _next(state: StepState) -> str:

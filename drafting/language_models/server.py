@@ -24,6 +24,7 @@ from draftproof.drafting.language_models.server_answers import (
     answer_of,
     echoed_logprobs,
     first_token_of,
+    tokens_of,
 )
 from draftproof.drafting.language_models.server_connection import Connection
 from draftproof.errors import ModelError, UsageError
@@ -31,7 +32,9 @@ from draftproof.language_model import Ability, Completion, Context, FirstToken, 
 
 Protocol = Literal["completions", "chat"]
 _ALTERNATIVES = (20, 5, 1)
-"""How many tokens beside the chosen one servers tell at most: most by default, OpenAI's completions, and any."""
+"""How many of the most probable tokens servers tell at most: most by default, OpenAI's completions, and any."""
+_FEWEST = 2
+"""Of one token alone there is no distribution: renormalised, whatever it is would look certain."""
 _GOES_ON = {"add_generation_prompt": False, "continue_final_message": True}
 """vLLM and SGLang go on with a last message of the assistant where these say so; llama.cpp does always."""
 
@@ -52,7 +55,8 @@ class ServerLanguageModel:
         parallel: most requests at once; servers decode them together.
         name: what errors and records call it, instead of the model's name on the server.
 
-    Raises ModelError where the server cannot be reached, wants another key, or does not have the model.
+    Raises ModelError where the server cannot be reached, wants another key, does not have the model, or neither counts
+    the tokens that it writes nor tells their log-probabilities.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class ServerLanguageModel:
         self._connection = Connection(base_url, model, api_key_env, timeout, retries)
         self._connection.require_model()
         self._protocol = protocol or self._found_protocol()
-        self._alternatives = self._found_alternatives()
+        self._alternatives, self._told = self._found_alternatives()
         self._goes_on = self._protocol == "completions" or self._accepts(_GOES_ON)
         self._echoes = self._protocol == "completions" and self._found_echo()
 
@@ -87,14 +91,25 @@ class ServerLanguageModel:
 
     @property
     def identity(self) -> str:
-        """`name#digest` of the model's name on the server and the endpoint: what weights it stands for, only the server
-        knows."""
-        return f"{self._name}#{hashlib.sha256(f'{self._protocol} {self._model}'.encode()).hexdigest()[:12]}"
+        """`name#digest` of the server's address, the endpoint and the model's name there: what weights that stands for,
+        only the server knows. The same name at another address may be another model, and is taken for one."""
+        told = f"{self._connection.address} {self._protocol} {self._model}"
+        return f"{self._name}#{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        found = {Ability.LOGPROBS, Ability.FIRST_TOKEN} if self._alternatives else set()
-        return frozenset(found | {Ability.SCORE}) if self._echoes else frozenset(found)
+        given = {
+            Ability.LOGPROBS: self._alternatives > 0,
+            Ability.FIRST_TOKEN: self._told >= _FEWEST,
+            Ability.SCORE: self._echoes,
+        }
+        return frozenset(ability for ability, has in given.items() if has)
+
+    @property
+    def most_alternatives(self) -> int:
+        """How many tokens of a distribution it tells at most. Who needs the whole vocabulary (`top=0`) has to look
+        here: models that tell it have no such attribute."""
+        return self._alternatives
 
     @property
     def deterministic(self) -> bool:
@@ -107,10 +122,9 @@ class ServerLanguageModel:
         return self._each(self._generated, requests)
 
     def first_token(self, contexts: Sequence[Context], top: int = 20) -> list[FirstToken]:
-        if not self._alternatives:
-            raise UsageError(
-                f"{self._name} tells no log-probabilities.", remedy="Use a local model, or another server."
-            )
+        if Ability.FIRST_TOKEN not in self.abilities:
+            few = "the log-probability of one token only" if self._alternatives else "no log-probabilities"
+            raise UsageError(f"{self._name} tells {few}.", remedy="Use a local model, or another server.")
         if top < 1:
             raise UsageError(
                 f"top is {top}, and a server tells the most probable tokens only.",
@@ -146,13 +160,14 @@ class ServerLanguageModel:
         answer = self._ask(body | self._wanting(1 if self._alternatives else 0), request.stop)
         if answer.ambiguous:
             answer = self._told_apart(request, answer)
-        spent = answer.tokens >= request.max_new_tokens
+        tokens = tokens_of(answer)
+        spent = tokens >= request.max_new_tokens
         cause = StopCause.CONTEXT if answer.cause is StopCause.LENGTH and not spent else answer.cause
         return Completion(
             text=answer.text,
             cause=cause,
             stopped_by=answer.stopped_by,
-            tokens=answer.tokens,
+            tokens=tokens,
             logprobs=answer.logprobs,
             prompt_tokens=answer.prompt_tokens,
             cached_tokens=answer.cached_tokens,
@@ -249,20 +264,21 @@ class ServerLanguageModel:
             return "completions"
         return "chat"
 
-    def _found_alternatives(self) -> int:
-        """How many tokens the server tells the probabilities of; 0 where it tells none."""
+    def _found_alternatives(self) -> tuple[int, int]:
+        """Of how many tokens the server may be asked for the probabilities, and of how many it told them; 0 where it
+        tells none."""
         body = self._prompted(Context.of("1")) | {"max_tokens": 1, "temperature": 0.0}
-        self._ask(body, ())  # whatever else it does, it must answer this
+        answer = self._ask(body, ())  # whatever else it does, it must answer this
         for count in _ALTERNATIVES:
             found = self._connection.tries(self._path, body | self._wanting(count))
             if found is None:
                 continue
             try:
-                first_token_of(found, 0.0)
+                return count, first_token_of(found, 0.0).of
             except (ModelError, ValueError, TypeError, LookupError, AttributeError):
-                return 0  # it takes the question and does not answer it
-            return count
-        return 0
+                break  # it takes the question and does not answer it
+        tokens_of(answer)  # nothing else tells how many there are
+        return 0, 0
 
     def _accepts(self, options: Mapping[str, Any]) -> bool:
         messages = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "1, 2,"}]

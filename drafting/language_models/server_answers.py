@@ -24,7 +24,8 @@ class Answer:
     stopped_by: str
     ambiguous: bool
     """The text ended at a stop string, or because the model ended it: the server does not say which."""
-    tokens: int
+    tokens: int | None
+    """None where the server does not say."""
     logprobs: tuple[float, ...]
     prompt_tokens: int
     cached_tokens: int
@@ -41,7 +42,8 @@ def answer_of(body: Any, stop: Sequence[str], *, wanted: bool) -> Answer:
     text = _text_of(choice)
     usage = body.get("usage") or {}
     logprobs = tuple(_logprob(value) for value in _token_logprobs(choice)) if wanted else ()
-    tokens = len(logprobs) if wanted else _count(usage.get("completion_tokens", 0))
+    counted = usage.get("completion_tokens")
+    tokens = len(logprobs) if wanted else None if counted is None else _count(counted)
     details = usage.get("prompt_tokens_details") or {}
     answer = Answer(
         *(text, StopCause.END, "", False, tokens, logprobs),
@@ -57,6 +59,17 @@ def answer_of(body: Any, stop: Sequence[str], *, wanted: bool) -> Answer:
             raise ModelError(
                 f"The server ended a text for the reason {str(other)[:40]!r}; stop or length was expected."
             )
+
+
+def tokens_of(answer: Answer) -> int:
+    """How many tokens were written. Raises ModelError where there was text and no count of it: taken for none, nothing
+    would ever be spent, and a text that was cut off would look like a full context."""
+    if not answer.tokens and (answer.text or (answer.tokens is None and answer.cause is StopCause.LENGTH)):
+        raise ModelError(
+            "The server counts no tokens: its answer has neither usage.completion_tokens nor log-probabilities.",
+            remedy="Have the server tell its usage, or use another one, or a local model.",
+        )
+    return answer.tokens or 0
 
 
 def _stopped(answer: Answer, choice: Mapping[str, Any], stop: Sequence[str]) -> Answer:

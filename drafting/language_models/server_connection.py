@@ -52,6 +52,12 @@ class Connection:
             max_retries=retries,
         )
 
+    @property
+    def address(self) -> str:
+        """Where the protocol begins, however it was written."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
     def require_model(self) -> None:
         """Raises ModelError where the server cannot be used or does not list the model. Not every server has a list."""
         try:

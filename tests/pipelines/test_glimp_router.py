@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from draftproof.errors import UsageError
-from draftproof.language_model import Ability
+from draftproof.language_model import Ability, Context, FirstToken
+from draftproof.pipelines.arbitrage import create_arbitrage
 from draftproof.pipelines.glimp_router import create_glimp_router
 from draftproof.pipelines.step_state import StepOutput, StepSettings
 from draftproof.subject import Granularity
@@ -82,7 +84,7 @@ def test_the_threshold(entropy: float, threshold: float, role: str) -> None:
 
 
 def test_the_token_of_the_probe_is_used_nowhere() -> None:
-    draft, target = ScriptedModel(DRAFT, "draft", top=(("XYZ", 1.0),)), ScriptedModel(TARGET, "target")
+    draft, target = ScriptedModel(DRAFT, "draft", top=(("XYZ", 0.9), ("ZYX", 0.1))), ScriptedModel(TARGET, "target")
     output = run(draft=draft, target=target)
     contexts = [request.context for request in [*draft.requests, *target.requests]]
     assert not any("XYZ" in context.text for context in [*contexts, *draft.probes])
@@ -118,13 +120,99 @@ def test_a_probe_that_fails_delegates_nothing(broken: dict[str, Any], reason: st
     assert any(isinstance(item, ErrorEvidence) for item in first.evidence) == (outcome is Outcome.ERROR)
 
 
-@pytest.mark.parametrize("threshold", [0.0, math.inf])
-def test_extremes_are_one_model_alone(threshold: float) -> None:
-    """All but what is certain is the target's, or everything the draft's where no answer is told apart."""
-    output = run((0.5,) * 9, threshold=threshold, settings=StepSettings(answer_begins=""))
-    plan = DRAFT if threshold else TARGET
+@pytest.mark.parametrize("entropy", [0.0, 0.5])
+@pytest.mark.parametrize("threshold", [-math.inf, -1e-9, math.inf])
+def test_extremes_are_one_model_alone(threshold: float, entropy: float) -> None:
+    """Everything is the target's, or everything the draft's where no answer is told apart."""
+    settings = StepSettings(answer_begins="")
+    draft, target = ScriptedModel(DRAFT, "draft", entropies=(entropy,) * 9), ScriptedModel(TARGET, "target")
+    output = run(draft=draft, target=target, threshold=threshold, settings=settings)
+    writer, idle, plan = (target, draft, TARGET) if threshold < 0 else (draft, target, DRAFT)
     assert output["text"] == "".join(plan)
     assert [token for step in output["steps"] for token in step["ids"]] == list(map(ord, "".join(plan)))
+    assert idle.requests == []
+    alone = ScriptedModel(plan, writer.name)
+    create_arbitrage(
+        alone, alone, log=Log(), policy="draft-only", settings=settings
+    ).invoke({"problem": "What is 1+1+1?"})  # fmt: skip
+    assert writer.requests == alone.requests, "it was asked for what one model alone is asked for, and no more"
+
+
+@pytest.mark.parametrize("threshold", [-math.inf, -0.5])
+def test_a_negative_threshold_asks_for_no_probe_and_needs_none(threshold: float) -> None:
+    draft, log = ScriptedModel(DRAFT, "draft", abilities=frozenset()), Log()
+    output = run(draft=draft, threshold=threshold, log=log)
+    assert output["text"] == "".join(TARGET)
+    assert (draft.probes, draft.requests, output["counts"]["probe_calls"]) == ([], [], 0)
+    assert log.of(Granularity.ROUTE) == []
+    assert [step["route"] for step in output["steps"]] == [None] * 3
+
+
+@pytest.mark.parametrize("entropy", [0.0, 0.5])
+def test_at_threshold_0_the_draft_has_what_is_certain(entropy: float) -> None:
+    assert roles(run((entropy,) * 9, threshold=0.0))[:2] == ["target" if entropy else "draft"] * 2
+
+
+@dataclass
+class Curt(ScriptedModel):
+    """A server that tells few alternatives, whatever it is asked for."""
+
+    tells: tuple[tuple[str, float], ...] = (("So", 0.05),)
+
+    def first_token(self, contexts: Sequence[Context], top: int = 20) -> list[FirstToken]:
+        mass = sum(share for _, share in self.tells)
+        entropy = -sum(share / mass * math.log(share / mass) for _, share in self.tells)
+        return [FirstToken(entropy, len(self.tells), self.tells) for _ in super().first_token(contexts, top)]
+
+
+FIVE = tuple((text, 0.2) for text in "abcde")
+
+
+@pytest.mark.parametrize(
+    ("tells", "threshold", "delegates"),
+    [
+        pytest.param((("So", 0.05),), 0.0, False, id="one-of-one-is-no-certainty"),
+        pytest.param((("So", 0.05),), math.inf, False, id="one-of-one-at-infinity"),
+        pytest.param((("So", 0.5), ("Then", 0.5)), 1.0, False, id="two-have-at-most-0.69"),
+        pytest.param((("So", 0.99), ("Then", 0.01)), 0.5, True, id="two-below-what-they-can-have"),
+        pytest.param((("So", 0.5), ("Then", 0.5)), 0.5, False, id="two-above"),
+        pytest.param(FIVE, 1.7, False, id="five-have-at-most-1.61"),
+        pytest.param(FIVE, math.inf, True, id="everything-was-asked-for"),
+    ],
+)
+def test_too_few_alternatives_are_no_certainty(
+    tells: tuple[tuple[str, float], ...], threshold: float, delegates: bool
+) -> None:
+    log = Log()
+    output = run(draft=Curt(DRAFT, "draft", tells=tells), threshold=threshold, log=log)
+    assert roles(output)[0] == ("draft" if delegates else "target")
+    first = log.of(Granularity.ROUTE)[0]
+    assert (first.outcome is Outcome.ACCEPT) is delegates
+    if len(tells) == 1:
+        assert (first.outcome, first.reason) == (Outcome.ABSTAIN, "probe_gave_no_entropy")
+        assert first.score is None
+
+
+def test_an_entropy_of_tokens_that_did_not_come_is_none() -> None:
+    """The model says that it is of 20, and told one of them."""
+    log = Log()
+    assert roles(run(draft=ScriptedModel(DRAFT, "draft", top=(("So", 1.0),)), log=log))[0] == "target"
+    assert log.of(Granularity.ROUTE)[0].reason == "probe_gave_no_entropy"
+
+
+@dataclass
+class Server(ScriptedModel):
+    """Tells at most some of the tokens, and says so."""
+
+    most_alternatives: int = 5
+
+
+def test_the_whole_vocabulary_is_not_asked_of_a_server() -> None:
+    """Each probe would fail, and every step quietly go to the target."""
+    with pytest.raises(UsageError, match=r"tells 5 tokens at most.*Give 2 … 5"):
+        run(draft=Server(DRAFT, "draft"), top=0)
+    assert roles(run(draft=Server(DRAFT, "draft"), top=5))[0] == "draft"
+    assert roles(run(draft=Server(DRAFT, "draft"), top=0, threshold=-1.0))[0] == "target"
 
 
 @pytest.mark.parametrize("last", ["The answer is 3.", "So \\boxed{3}", "Answer: 3", "Done."])
@@ -164,9 +252,7 @@ def test_a_server_without_probabilities_is_refused() -> None:
         create_glimp_router(silent, ScriptedModel(TARGET), log=Log())
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"threshold": math.nan}, {"threshold": -0.1}, {"threshold": "1"}, {"top": -1}, {"top": 1}]
-)
+@pytest.mark.parametrize("wrong", [{"threshold": math.nan}, {"threshold": "1"}, {"top": -1}, {"top": 1}])
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         create_glimp_router(ScriptedModel(DRAFT), ScriptedModel(TARGET), log=Log(), **wrong)

@@ -16,6 +16,7 @@ from draftproof.drafting.language_models.server import ServerLanguageModel
 from draftproof.drafting.models.load import LoadedModel
 from draftproof.errors import ContextLengthError, ModelError, UsageError
 from draftproof.language_model import GREEDY, Ability, Context, Decoding, Piece, Request, StopCause, require
+from draftproof.pipelines.glimp_router import create_glimp_router
 from tests.drafting.language_models.openai_server import Served, serving
 from tests.drafting.language_models.writing import after, joined, stepwise
 
@@ -99,6 +100,36 @@ def test_a_server_that_tells_five_alternatives_gives_five(served: Callable[..., 
         model.first_token([QUESTION], 0)
 
 
+@pytest.mark.parametrize("kind", ["served", "chat_served"])
+def test_one_alternative_is_no_distribution(kind: str, request: pytest.FixtureRequest) -> None:
+    """Renormalised, one token is always certain: whoever asks how certain must not be told so."""
+    served: Served = request.getfixturevalue(kind)(most_logprobs=1, echo=False)
+    model = client(served)
+    assert model.abilities == {Ability.LOGPROBS}
+    assert len(model.generate([Request(QUESTION, 3)])[0].logprobs) == 3
+    with pytest.raises(UsageError, match="one token only"):
+        model.first_token([QUESTION])
+    with pytest.raises(UsageError, match="tiny gives none"):
+        create_glimp_router(model, model, log=[])  # type: ignore[arg-type]
+
+
+def test_a_server_that_tells_one_of_the_twenty_it_takes_has_no_distribution(served: Callable[..., Served]) -> None:
+    def alter(made: Any) -> Any:
+        told = made["choices"][0].get("logprobs") if "choices" in made else None
+        if told and told["top_logprobs"]:
+            told["top_logprobs"] = [dict([max(told["top_logprobs"][0].items(), key=lambda each: each[1])])]
+        return made
+
+    assert client(served(alter=alter, echo=False)).abilities == {Ability.LOGPROBS}
+
+
+def test_how_many_alternatives_there_are_is_told(served: Callable[..., Served]) -> None:
+    model = client(served(most_logprobs=5))
+    assert model.most_alternatives == 5
+    with pytest.raises(UsageError, match="tells 5 tokens at most"):
+        create_glimp_router(model, model, log=[], top=0)  # type: ignore[arg-type]
+
+
 def test_scores_are_those_of_the_model(served: Callable[..., Served]) -> None:
     server = served()
     contexts = [QUESTION, after(QUESTION, Piece("b."), Piece("\n")), QUESTION]
@@ -148,6 +179,48 @@ def test_abilities_are_what_was_found(served: Callable[..., Served], chat_served
     assert client(served(echo=False, refusal=500)).abilities == {Ability.LOGPROBS, Ability.FIRST_TOKEN}
     assert client(chat_served()).abilities == {Ability.LOGPROBS, Ability.FIRST_TOKEN}
     assert not client(served()).deterministic
+
+
+def _without_usage(made: Any) -> Any:
+    made.pop("usage", None)
+    return made
+
+
+def _with_null_usage(made: Any) -> Any:
+    return made | {"usage": {"completion_tokens": None}}
+
+
+def _with_a_count_of_none(made: Any) -> Any:
+    return made | {"usage": {"prompt_tokens": 3, "completion_tokens": 0}}
+
+
+@pytest.mark.parametrize("alter", [_without_usage, _with_null_usage, _with_a_count_of_none])
+@pytest.mark.parametrize("kind", ["served", "chat_served"])
+def test_a_server_that_counts_no_tokens_is_refused(kind: str, alter: Any, request: pytest.FixtureRequest) -> None:
+    """Else nothing would ever be spent, and a text that was cut off be taken for a full context."""
+    start = request.getfixturevalue(kind)
+    with pytest.raises(ModelError, match="counts no tokens"):
+        client(start(most_logprobs=0, alter=alter))
+    later = start(most_logprobs=0)
+    model = client(later)
+    later.alter = alter
+    with pytest.raises(ModelError, match="counts no tokens"):
+        model.generate([Request(QUESTION, 3)])
+
+
+def test_log_probabilities_are_a_count(served: Callable[..., Served]) -> None:
+    server = served(alter=_without_usage)
+    (answer,) = client(server).generate([Request(QUESTION, 3)])
+    assert (answer.tokens, answer.cause) == (3, StopCause.LENGTH)
+
+
+def test_the_same_name_at_another_address_is_another_model(served: Callable[..., Served]) -> None:
+    """Else a run that is gone on with would take one model's solutions for the other's."""
+    one, other = served(), served()
+    assert client(one).identity != client(other).identity
+    assert client(one).identity.partition("#")[0] == client(other).identity.partition("#")[0] == "tiny"
+    slashed = ServerLanguageModel(one.url + "/", "tiny", retries=0)
+    assert slashed.identity == client(one).identity == client(one).identity
 
 
 def test_hidden_states_are_refused(served: Callable[..., Served]) -> None:
