@@ -34,18 +34,16 @@ from langgraph.types import Checkpointer
 
 from draftproof.errors import ContextLengthError, UnknownNameError, UsageError
 from draftproof.language_model import Decoding, LanguageModel
-from draftproof.metrics.selection import majority, pass_at_k
-from draftproof.pipelines.answers import final_answer, normal_answer
 from draftproof.pipelines.candidate_choice import WAYS, By, Choice, choose
+from draftproof.pipelines.candidate_output import NOBODY, SELECTION, Chosen, best_of_output, candidate_of, comparable
 from draftproof.pipelines.candidate_state import BestOfNOutput, BestOfNState, Candidate
 from draftproof.pipelines.sampled_log import SampledLog, shifted
 from draftproof.pipelines.step_audit import Audit, Pipeline, configured, finished_trace
-from draftproof.pipelines.step_counts import counts_of, seconds_of
 from draftproof.pipelines.step_judging import score_of
 from draftproof.pipelines.step_loop import context_of
 from draftproof.pipelines.step_nodes import Update, attempt_of, failure, opened
-from draftproof.pipelines.step_state import StepInput, StepSettings, Undecided
-from draftproof.pipelines.whole_texts import WholeText, write_whole
+from draftproof.pipelines.step_state import StepInput, StepSettings
+from draftproof.pipelines.whole_texts import write_whole
 from draftproof.subject import Granularity, Subject, SubjectKey
 from draftproof.trace import Trace
 from draftproof.verdict import FeatureEvidence, Guarantee, Outcome, Proposition, Verdict, VotesEvidence
@@ -54,8 +52,6 @@ from draftproof.verifiers.process_reward.aggregation import AGGREGATIONS, Aggreg
 
 VERSION = 2
 """2: what was cut off does not win by score over what was finished."""
-SELECTION = "selection@2#"
-"""Signs the verdicts about which candidate is the best."""
 SAMPLED = Decoding(temperature=0.7)
 _REWARDS = (Proposition.CORRECT, Proposition.LEADS_TO_ANSWER, Proposition.SUPPORTED)
 
@@ -151,7 +147,7 @@ class BestOfNNodes:
             verifier="" if self.verifier is None else identity(self.verifier),
             proposition="" if self.verifier is None else self.verifier.proposition.value,
         )
-        nobody: Update = {"candidates": [], "winner": None, "by": self.by, "reason": "no_candidates"}
+        nobody: Update = {"candidates": [], **NOBODY._asdict()}
         return {**opening, **nobody, "judge_calls": 0, "judge_seconds": 0.0, "finish": "end", "error": ""}
 
     def sample(self, state: BestOfNState) -> Update:
@@ -169,8 +165,7 @@ class BestOfNNodes:
             if full:
                 return {"finish": "context"}
             return {"finish": "error", "error": f"model: {evidence.type}: {evidence.message}"}
-        reference = None if state["reference_answer"] is None else normal_answer(state["reference_answer"])
-        return {"candidates": [_candidate(text, reference) for text in texts]}
+        return {"candidates": [candidate_of(text, state["reference_answer"]) for text in texts]}
 
     def judge(self, state: BestOfNState) -> Update:
         """One call of the verifier about everything that was written."""
@@ -232,79 +227,32 @@ class BestOfNNodes:
                 VotesEvidence(votes=tuple(each or "" for each in votes), winner=winner, agreement=agreement),
                 *([] if score is None else [FeatureEvidence(values={"score": score})]),
             ),
-            raw={"by": choice.by, "asked_for": self.by, "group": state["opening"], "winner": choice.winner},
+            raw={
+                "by": choice.by,
+                "asked_for": self.by,
+                "group": state["opening"],
+                "winner": choice.winner,
+                "steps": len(candidates[number]["steps"]),
+                "judge_seconds": state["judge_seconds"],
+            },
         )
 
     def close(self, state: BestOfNState) -> Update:
         """The winner as the text, its trace, and the verdict about how it ended."""
-        candidates, taken = state["candidates"], state["winner"] or 0
-        steps = candidates[taken]["steps"] if candidates else []
-        others = [step for i, each in enumerate(candidates) if i != taken for step in each["steps"]]
-        lost: Undecided = {"written": list(others), "route": None}
-        output: BestOfNOutput = {
-            "problem": state["problem"],
-            "id": state["id"],
-            "reference_answer": state["reference_answer"],
-            "attempt": state["attempt"],
-            "pipeline": state["pipeline"],
-            "verifier": state["verifier"],
-            "proposition": state["proposition"],
-            "opening": state["opening"],
-            "steps": steps,
-            "undecided": None,
-            "text": "".join(step["text"] for step in steps),
-            "answer": "".join(step["text"] for step in steps if step["phase"] == "answer"),
-            "finish": candidates[taken]["finish"] if candidates else state["finish"],
-            "error": state["error"],
-            "trace": "",
-            "counts": {**counts_of(steps, lost), "target_calls": len(candidates), "judge_calls": state["judge_calls"]},
-            "seconds": {**seconds_of(steps, lost), "judge": state["judge_seconds"]},
-            "candidates": candidates,
-            "winner": state["winner"],
-            "by": state["by"],
-            "reason": state["reason"],
-            **measured(candidates),  # type: ignore[typeddict-item]  # its three keys
-        }
-        trace = finished_trace(output)
-        output["trace"] = trace.digest
+        chosen = Chosen(state["winner"], state["by"], state["reason"])
+        output = best_of_output(
+            state,
+            state["candidates"],
+            chosen,
+            finish=state["finish"],
+            error=state["error"],
+            judge_calls=state["judge_calls"],
+            judge_seconds=state["judge_seconds"],
+        )
         Audit(self.log).closed(output)
         if self.on_trace is not None:
-            self.on_trace(trace)
+            self.on_trace(finished_trace(output))
         return {**output}
-
-
-def comparable(candidates: Sequence[Candidate]) -> list[float | None]:
-    """The scores that a choice is made by: where any candidate ended by itself, only of such. A text that was cut off
-    before its mistake must not win over one that was finished."""
-    ended = any(each["finish"] == "end" for each in candidates)
-    return [each["score"] if each["finish"] == "end" or not ended else None for each in candidates]
-
-
-def measured(candidates: Sequence[Candidate]) -> dict[str, float | None]:
-    """pass@1, majority and pass@N of one problem; all None without a reference answer."""
-    right = [each["right"] for each in candidates if each["right"] is not None]
-    if not right or len(right) < len(candidates):
-        return {"pass_at_1": None, "majority": None, "pass_at_n": None}
-    return {
-        "pass_at_1": sum(right) / len(right),
-        "majority": majority([each["answer"] for each in candidates], right),
-        "pass_at_n": pass_at_k(len(right), sum(right), len(right)),
-    }
-
-
-def _candidate(text: WholeText, reference: str | None) -> Candidate:
-    written = "".join(step["text"] for step in text.steps)
-    answering = "".join(step["text"] for step in text.steps if step["phase"] == "answer")
-    answer = final_answer(answering or written) if text.finish == "end" else None
-    return {
-        "steps": text.steps,
-        "text": written,
-        "finish": text.finish,
-        "answer": answer,
-        "score": None,
-        "step_scores": [],
-        "right": None if reference is None else answer == reference,
-    }
 
 
 def _steps_of(state: BestOfNState, candidate: Candidate) -> list[Subject]:

@@ -9,16 +9,17 @@ somebody who has neither the models nor the graph.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 from draftproof.errors import InputError
+from draftproof.pipelines.candidate_replay import candidates_told
+from draftproof.pipelines.replay_rows import closing_of, ended, hold_finished, opening_told, written_text
+from draftproof.pipelines.solve_replay import solve_told
 from draftproof.pipelines.step_audit import FINAL_ANSWER, WRITTEN
 from draftproof.pipelines.step_judging import SAMPLES, score_of
 from draftproof.pipelines.step_nodes import opened, output_of
 from draftproof.pipelines.step_state import (
-    Finish,
     Phase,
     Role,
     Route,
@@ -29,13 +30,13 @@ from draftproof.pipelines.step_state import (
     WrittenText,
 )
 from draftproof.subject import Granularity
-from draftproof.verdict import FeatureEvidence, RouteEvidence, StepEvidence, Verdict
-
-CUT_OFF = "There is no verdict about how the text ended: the run was cut off."
+from draftproof.verdict import RouteEvidence, StepEvidence, Verdict
 
 
 def replay(verdicts: Iterable[Verdict], given: StepInput) -> StepOutput:
     """The output of the graph that gave `verdicts` about the problem `given`. A pure function.
+
+    Of solve-detect-verify it is a `SolveOutput`, of best-of-N a `BestOfNOutput`, of the others a `StepOutput`.
 
     Verdicts may come in any order and be about other openings too, if only one of them is of this problem. A run that
     was cut off gives what there was of it, with `finish` "error".
@@ -52,8 +53,9 @@ def replay(verdicts: Iterable[Verdict], given: StepInput) -> StepOutput:
             remedy="Give those of one opening, and the problem as it was put.",
         )
     try:
-        return _told(*found[0], given)
-    except (KeyError, TypeError) as error:
+        rows, signature = found[0]
+        return _TELLERS.get(signature.partition("@")[0], _told)(rows, signature, given)
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"These are no verdicts of a step-level graph: {error!r}.") from error
 
 
@@ -75,19 +77,12 @@ def _signatures(rows: Sequence[Verdict], given: StepInput, digest: str) -> set[s
 
 def _told(rows: Sequence[Verdict], signature: str, given: StepInput) -> StepOutput:
     positions: dict[int, _Position] = defaultdict(_Position)
-    closing: Verdict | None = None
+    closing = closing_of(rows, signature)
     for row in rows:
-        if row.subject.granularity is Granularity.TRACE:
-            closing = row
-        else:
+        if row.subject.granularity is not Granularity.TRACE:
             _read(row, positions[row.subject.position])
-    raw = closing.raw if closing is not None else {"verifier": "", "proposition": "", "error": CUT_OFF}
-    finish: Finish = closing.reason if closing is not None else "error"  # type: ignore[assignment]
-    if finish not in get_args(Finish):
-        raise InputError(f"A text does not end by {finish!r}.")
-    opening = opened(given, signature, verifier=raw["verifier"], proposition=raw["proposition"])
-    if raw.get("attempt", opening["attempt"]) != opening["attempt"]:
-        raise InputError(f"The verdicts are of attempt {raw['attempt']}, not of {opening['attempt']}.")
+    opening = opening_told(given, signature, closing)
+    finish, error = ended(closing)
     steps: list[WrittenStep] = []
     undecided: Undecided | None = None
     for number in sorted(positions):
@@ -102,16 +97,22 @@ def _told(rows: Sequence[Verdict], signature: str, given: StepInput) -> StepOutp
                 raise InputError("Two steps were left undecided, and a text ends with the first.")
             written = sorted(_scored(position), key=lambda text: text["role"])  # the draft's is the first to be written
             undecided = {"written": written, "route": position.handed_over or position.route}
-    output = output_of(opening, steps, undecided, finish=finish, error=raw["error"])
-    if closing is not None and (closing.raw["steps"], closing.raw["trace"]) != (len(steps), output["trace"]):
-        raise InputError("The steps that the verdicts tell of are not those of the finished text: some are missing.")
+    output = output_of(opening, steps, undecided, finish=finish, error=error)
+    hold_finished(output, closing)
     return output
+
+
+_TELLERS: dict[str, Callable[[Sequence[Verdict], str, StepInput], StepOutput]] = {
+    "solve-detect-verify": solve_told,
+    "best-of-n": candidates_told,
+}
+"""Of graphs that write several whole solutions."""
 
 
 def _read(row: Verdict, position: _Position) -> None:
     evidence = row.evidence[0] if row.evidence else None
     if isinstance(evidence, StepEvidence) and row.reason == WRITTEN:
-        position.texts.append((_text(row, evidence), evidence.kept, row.raw["phase"]))
+        position.texts.append((written_text(row, evidence), evidence.kept, row.raw["phase"]))
     elif isinstance(evidence, RouteEvidence):
         route: Route = {
             "policy": evidence.policy,
@@ -132,22 +133,6 @@ def _read(row: Verdict, position: _Position) -> None:
 
 
 _WRITERS = ("draft-writer@", "target-writer@", "pipeline-writer@")
-
-
-def _text(row: Verdict, evidence: StepEvidence) -> WrittenText:
-    features = next((e.values for e in row.evidence if isinstance(e, FeatureEvidence)), {})
-    return {
-        "text": evidence.text,
-        "role": evidence.role,  # type: ignore[typeddict-item]
-        "model": evidence.model,
-        "ids": list(row.raw["ids"]),
-        "tokens": evidence.tokens,
-        "cause": evidence.cause,
-        "prompt_tokens": row.cost.prompt_tokens,
-        "seconds": row.cost.wall_seconds,
-        "score": None,
-        "features": dict(features),
-    }
 
 
 def _scored(position: _Position) -> list[WrittenText]:

@@ -13,7 +13,9 @@
              context has no room for that, the rejected attempt stays
 
 A check that abstains or fails finds no error: the attempt stays, and `outcome` says that nobody found it right. The
-last attempt is the text; what came before is kept beside it. Unanimous fast draws are never corrected by the slow
+last attempt that ended by itself is the text (a retry that is cut off or goes in circles replaces nothing); the others
+are kept beside it. A solver has to follow instructions to try again: one that was never shown a critique, as the pocket
+models, gets better with `max_attempts=1`. Unanimous fast draws are never corrected by the slow
 verifier, however wrong they are; `k=0` asks the slow one always.
 
 Verdicts stand under the problem's opening. The sample number tells attempts apart: it is the attempt's own for what was
@@ -25,33 +27,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
 
-from draftproof.errors import ContextLengthError, UsageError
+from draftproof.errors import UsageError
 from draftproof.language_model import GREEDY, Decoding, LanguageModel
 from draftproof.pipelines.long_runs import for_long_runs
-from draftproof.pipelines.sampled_log import shifted
-from draftproof.pipelines.second_attempt import second_prompt
 from draftproof.pipelines.solution_check import SolutionCheck
-from draftproof.pipelines.solve_state import SolveAttempt, SolveOutput, SolveState, Stop
-from draftproof.pipelines.step_audit import Audit, Pipeline, RouteVerdict, configured, finished_trace
-from draftproof.pipelines.step_counts import counts_of, seconds_of
-from draftproof.pipelines.step_loop import Writer, after, closed_thinking, closing_step, context_of, phase_of
-from draftproof.pipelines.step_nodes import Update, attempt_of, failure, opened
-from draftproof.pipelines.step_state import Route, StepInput, StepSettings, Undecided, WrittenStep
-from draftproof.pipelines.whole_texts import write_whole
-from draftproof.subject import Granularity, Subject, SubjectKey
+from draftproof.pipelines.solve_nodes import SolveNodes
+from draftproof.pipelines.solve_state import SolveOutput, SolveState
+from draftproof.pipelines.step_audit import Pipeline, configured
+from draftproof.pipelines.step_loop import Writer
+from draftproof.pipelines.step_state import StepInput, StepSettings
+from draftproof.subject import Granularity
 from draftproof.trace import Trace
-from draftproof.verdict import Outcome, Proposition
-from draftproof.verifier import VerdictLog, Verifier, identity, run_verifier
+from draftproof.verdict import Proposition
+from draftproof.verifier import VerdictLog, Verifier, identity
 
-VERSION = 1
+VERSION = 2
+"""2: a retry that did not end by itself replaces nothing, and every attempt is told of."""
 ATTEMPTS = 2
 HESITATION = r"(?i)\b(?:wait|hmm+|hold on|alternatively|on second thought|actually|let me (?:re-?)?check)\b"
 """Words that solvers hesitate with. They differ from solver to solver."""
@@ -101,7 +98,8 @@ def build_solve_detect_verify(
         detector: Verifier of steps, of the proposition `complete`: whether the solution is, with this step. For one
             that asks a model, see `CompletenessProbe`. None detects nothing.
         hesitation: Regular expression of the places at which the detector is asked; empty for the end of every step.
-        max_attempts: Solutions in all.
+        max_attempts: Solutions in all. More than one asks the solver to mend a mistake that it is told of, which takes
+            a model that follows instructions.
         whole: Write each solution in one request, for servers that cannot go on from a text. Nothing is detected then.
 
     Raises UsageError for what does not fit together.
@@ -157,225 +155,6 @@ def after_detect(state: SolveState) -> str:
 
 def after_verify(state: SolveState) -> str:
     return "close" if state["stop"] else "solve"
-
-
-@dataclass(frozen=True)
-class SolveNodes:
-    """The nodes. Each takes the state and returns what it changes."""
-
-    pipeline: Pipeline
-    writer: Writer
-    log: VerdictLog
-    solution_check: SolutionCheck
-    detector: Verifier | None
-    hesitation: str
-    max_attempts: int
-    whole: bool
-    on_trace: Callable[[Trace], None] | None
-
-    def open(self, state: StepInput) -> Update:
-        """Raises InputError for what is no problem."""
-        opening = opened(
-            state,
-            self.pipeline.signature(attempt_of(state)),
-            verifier=self.solution_check.identity,
-            proposition=self.solution_check.fast.proposition.value,
-        )
-        spent = {"probe_calls": 0, "judge_calls": 0, "probe_seconds": 0.0, "judge_seconds": 0.0}
-        return {**opening, **_blank(), "attempts": [], "dropped": [], "spent": spent, "error": ""}
-
-    def solve(self, state: SolveState) -> Update:
-        """One step more, or the whole solution."""
-        number, model = len(state["attempts"]), self.writer.model
-        audit = Audit(shifted(self.log, number))
-        try:
-            update = self._written(state, number)
-        except GraphBubbleUp:  # LangGraph's own way to say that a graph was interrupted
-            raise
-        except Exception as error:  # whatever a backend does when it fails
-            full = isinstance(error, ContextLengthError)
-            evidence = failure(error)
-            audit.failed(state, len(state["steps"]), "target", model.identity, evidence, full=full)
-            if full:
-                return {"stop": "context"}
-            return {"stop": "error", "error": f"solver: {evidence.type}: {evidence.message}"}
-        for position in range(len(state["steps"]), len(update["steps"])):
-            step: WrittenStep = update["steps"][position]
-            audit.written(state, position, [(step, True)], step["phase"])
-        return update
-
-    def _written(self, state: SolveState, number: int) -> Update:
-        settings, seed = self.writer.settings, state["attempt"] * self.max_attempts + number
-        prompt = _prompt(state)
-        if self.whole:
-            decoding = replace(self.writer.decoding, seed=self.writer.decoding.seed + seed)
-            context = context_of(prompt, [], settings.system)
-            ((steps, finish),) = write_whole(self.writer.model, context, [decoding], settings)
-            return {"steps": steps, "phase": steps[-1]["phase"], "stop": finish}
-        text = self.writer.write(prompt, state["steps"], state["phase"], attempt=seed)
-        phase = phase_of(text["text"], state["phase"], settings)
-        steps = [*state["steps"], {**text, "phase": phase, "route": None, "discarded": None}]
-        following, stop = after(steps, settings)
-        if following != phase and not closed_thinking(steps):
-            steps.append(closing_step(settings.separator))
-        return {"steps": steps, "phase": following, "stop": stop}
-
-    def after_solve(self, state: SolveState) -> str:
-        stop, steps = state["stop"], state["steps"]
-        if stop == "error" or not steps:
-            return "close"
-        if stop != "end" and self.detector is not None and self._shortened(steps) is not None:
-            return "detect"
-        return "verify" if stop else "solve"
-
-    def detect(self, state: SolveState) -> Update:
-        """Whether what stands before the hesitation is complete already. Only a verdict that accepts cuts."""
-        assert self.detector is not None, "without a detector there is no such node"
-        shorter = self._shortened(state["steps"])
-        assert shorter is not None, "the way leads here only where there is something to ask about"
-        subject = Subject(
-            key=_key(state, Granularity.STEP, len(state["steps"]) - 1),
-            problem=state["problem"],
-            text=shorter[-1]["text"],
-            context=tuple(step["text"] for step in shorter[:-1]),
-        )
-        (verdict,) = run_verifier(self.detector, [subject], log=shifted(self.log, len(state["attempts"])))
-        spent = state["spent"]
-        update: Update = {
-            "spent": {
-                **spent,
-                "probe_calls": spent["probe_calls"] + 1,
-                "probe_seconds": spent["probe_seconds"] + verdict.cost.wall_seconds,
-            }
-        }
-        if verdict.outcome is not Outcome.ACCEPT:
-            return update
-        dropped = [*state["dropped"], *state["steps"][len(shorter) :]]
-        return {**update, "steps": shorter, "dropped": dropped, "stop": "complete"}
-
-    def _shortened(self, steps: Sequence[WrittenStep]) -> list[WrittenStep] | None:
-        """The steps up to where the last one hesitates; None where it does not, or where nothing stands before."""
-        last = steps[-1]
-        if not self.hesitation:
-            return list(steps)
-        found = re.search(self.hesitation, last["text"])
-        if found is None:
-            return None
-        text = last["text"][: found.start()]
-        if text.strip():
-            return [*steps[:-1], {**last, "text": text, "ids": []}]
-        return list(steps[:-1]) or None
-
-    def verify(self, state: SolveState) -> Update:
-        """Checks the attempt, and begins another where an error was found."""
-        number = len(state["attempts"])
-        checked = self.solution_check(state, number)
-        rejected, stop = checked.outcome is Outcome.REJECT, state["stop"]
-        again = rejected and number + 1 < self.max_attempts
-        reason = "error_found" if again else "attempts_spent" if rejected else f"check_{checked.outcome.value}"
-        route: Route = {
-            "policy": "verify", "to": "target", "score": checked.score, "threshold": None, "reason": reason,
-            "calls": checked.calls, "seconds": checked.seconds,
-        }  # fmt: skip
-        claim = RouteVerdict(state["pipeline"], self.solution_check.fast.proposition, checked.outcome, checked.score)
-        Audit(self.log).routed(state, number, route, claim)
-        attempt: SolveAttempt = {
-            **_unchecked(state),
-            "outcome": checked.outcome.value,
-            "reason": checked.reason,
-            "score": checked.score,
-            "first_error": checked.first_error,
-            "critique": checked.critique,
-        }
-        spent = state["spent"]
-        return {
-            "attempts": [*state["attempts"], attempt],
-            "outcome": checked.outcome.value,
-            "spent": {
-                **spent,
-                "judge_calls": spent["judge_calls"] + checked.calls,
-                "judge_seconds": spent["judge_seconds"] + checked.seconds,
-            },
-            **(_blank() if again else {"stop": stop}),
-        }
-
-    def close(self, state: SolveState) -> Update:
-        """The last attempt as the text, its trace, and the verdict about how it ended."""
-        attempts, spent, steps = state["attempts"], state["spent"], state["steps"]
-        stop, outcome = state["stop"] or "error", state["outcome"]
-        if attempts and stop == "context" and not steps:  # no room to begin another: the one before is the last
-            steps, stop, outcome = attempts[-1]["steps"], attempts[-1]["stop"], attempts[-1]["outcome"]
-        elif not outcome:
-            attempts = [*attempts, _unchecked(state)]
-        rejected = [step for each in attempts[:-1] for step in each["steps"]]
-        lost: Undecided = {"written": [*rejected, *state["dropped"]], "route": None}
-        counts = counts_of(steps, lost)
-        counts = {**counts, "probe_calls": spent["probe_calls"], "judge_calls": spent["judge_calls"]}
-        if self.whole:
-            counts["target_calls"] = len(attempts)
-        output: SolveOutput = {
-            "problem": state["problem"],
-            "id": state["id"],
-            "reference_answer": state["reference_answer"],
-            "attempt": state["attempt"],
-            "pipeline": state["pipeline"],
-            "verifier": state["verifier"],
-            "proposition": state["proposition"],
-            "opening": state["opening"],
-            "steps": steps,
-            "undecided": None,
-            "text": "".join(step["text"] for step in steps),
-            "answer": "".join(step["text"] for step in steps if step["phase"] == "answer"),
-            "finish": "end" if stop == "complete" else stop,
-            "error": state["error"],
-            "trace": "",
-            "counts": counts,
-            "seconds": {
-                **seconds_of(steps, lost),
-                "probe": spent["probe_seconds"],
-                "judge": spent["judge_seconds"],
-            },
-            "attempts": attempts,
-            "outcome": outcome,
-        }
-        trace = finished_trace(output)
-        output["trace"] = trace.digest
-        Audit(self.log).closed(output)
-        if self.on_trace is not None:
-            self.on_trace(trace)
-        return {**output}
-
-
-def _blank() -> Update:
-    """An attempt that has not begun."""
-    return {"steps": [], "phase": "thinking", "stop": None, "outcome": ""}
-
-
-def _prompt(state: SolveState) -> str:
-    """The problem; after a rejected attempt, with its mistake."""
-    if not state["attempts"]:
-        return state["problem"]
-    last = state["attempts"][-1]
-    texts = [step["text"] for step in last["steps"]]
-    return second_prompt(state["problem"], texts, last["first_error"], last["critique"])
-
-
-def _unchecked(state: SolveState) -> SolveAttempt:
-    stop: Stop = state["stop"] or "error"
-    return {
-        "steps": state["steps"],
-        "text": "".join(step["text"] for step in state["steps"]),
-        "stop": stop,
-        "outcome": "",
-        "reason": "",
-        "score": None,
-        "first_error": None,
-        "critique": "",
-    }
-
-
-def _key(state: SolveState, granularity: Granularity, position: int) -> SubjectKey:
-    return SubjectKey(trace_digest=state["opening"], granularity=granularity, position=position)
 
 
 def _require_detector(detector: Verifier, whole: bool) -> None:

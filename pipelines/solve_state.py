@@ -37,11 +37,14 @@ class Spent(TypedDict):
 
 
 class SolveOutput(StepOutput):
-    """The last attempt as the text, and all of them."""
+    """One attempt as the text, and all of them."""
 
     attempts: list[SolveAttempt]
+    kept: int
+    """Index of the attempt that is the text: the last that ended by itself, or the last where none did."""
     outcome: str
-    """What the check said of the last attempt. Only `accept` is a solution that was found right."""
+    """What the check said of that attempt; empty where it was never checked. Only `accept` is a solution that was found
+    right."""
 
 
 class SolveState(SolveOutput):

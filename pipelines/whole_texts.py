@@ -21,6 +21,11 @@ _FINISH: dict[StopCause, Finish] = {
 }
 
 
+def finish_of(cause: str) -> Finish:
+    """Why a whole text ended, by the cause of its last step. Raises ValueError for what is no cause."""
+    return _FINISH[StopCause(cause)]
+
+
 class WholeText(NamedTuple):
     steps: list[WrittenStep]
     finish: Finish

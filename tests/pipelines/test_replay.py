@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from draftproof.errors import InputError
 from draftproof.pipelines.arbitrage import create_arbitrage
 from draftproof.pipelines.glimp_router import create_glimp_router
-from draftproof.pipelines.replay import CUT_OFF, replay
+from draftproof.pipelines.replay import replay
+from draftproof.pipelines.replay_rows import CUT_OFF
 from draftproof.pipelines.step_features import collected_rows
 from draftproof.pipelines.step_state import StepInput, StepSettings
 from draftproof.store.queries import VerdictFilter

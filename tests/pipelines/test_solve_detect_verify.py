@@ -297,6 +297,42 @@ def test_where_there_is_no_room_for_another_attempt_the_last_one_stays() -> None
     assert output["counts"]["target_tokens_discarded"] == 0
 
 
+@pytest.mark.parametrize(
+    ("retry", "limits"),
+    [
+        pytest.param("oS\n\n" * 9, {}, id="goes-in-circles"),
+        pytest.param("so on, " * 40, {"thinking_tokens": 60}, id="runs-out-of-tokens"),
+        pytest.param("".join(f"And {n}.\n\n" for n in range(9)), {"max_steps": 5}, id="takes-too-many-steps"),
+    ],
+)
+def test_a_retry_that_does_not_end_by_itself_replaces_nothing(retry: str, limits: dict[str, int]) -> None:
+    log = Log()
+    output = solved(Solver([WRONG, retry]), log, settings=StepSettings(**limits))  # type: ignore[arg-type]
+    assert (output["text"], output["finish"], output["outcome"], output["kept"]) == (WRONG, "end", "reject", 0)
+    assert [attempt["stop"] for attempt in output["attempts"]][1] in ("repeat", "budget", "max_steps")
+    written = [step for attempt in output["attempts"] for step in attempt["steps"]]
+    assert output["counts"]["target_tokens"] == sum(step["tokens"] for step in written)
+    assert output["counts"]["target_tokens_discarded"] == output["counts"]["target_tokens"] - len(WRONG) - 1
+    ending = log[-1]
+    assert (ending.proposition, ending.reason, ending.raw["trace"]) == (Proposition.COMPLETE, "end", output["trace"])
+
+
+def test_where_no_attempt_ended_the_last_one_is_the_text() -> None:
+    output = solved(Solver([WRONG, RIGHT]), settings=StepSettings(max_steps=2))
+    assert (output["kept"], output["finish"], output["text"]) == (1, "max_steps", "Now 1+1=2.\n\nThen 2+1=3.\n\n")
+
+
+def test_a_solver_that_fails_while_it_tries_again_is_an_error_and_no_answer() -> None:
+    log = Log()
+    output = solved(Solver([WRONG, RIGHT], fails_at=4), log)
+    assert (output["kept"], output["finish"], output["outcome"]) == (1, "error", "")
+    fates = log.of(Granularity.ROUTE)
+    assert [(fate.reason, fate.outcome) for fate in fates] == [
+        ("error_found", Outcome.REJECT),
+        ("not_checked", Outcome.ABSTAIN),
+    ]
+
+
 def test_thinking_in_tags_is_checked_without_the_tag_that_nobody_wrote() -> None:
     checker = Checker(holding({}))
     solver = Solver(["<think>a\n\nb\n\nc\n\n</think>\n\nThe answer is 3."])
