@@ -51,6 +51,8 @@ class Solved:
     counts: Mapping[str, int]
     seconds: float
     """Wall clock from its beginning to its end, whoever else was served meanwhile."""
+    outcome: str | None = None
+    """What the pipeline's own check said of the text: accept, reject, abstain or error. None where it has no check."""
     known: bool = False
     """Whether an earlier run, or an earlier line of this one, had solved it."""
 
@@ -72,6 +74,7 @@ class Solved:
             "reference_answer": self.problem.answer,
             "correct": self.correct,
             "finish": self.finish,
+            "outcome": self.outcome,
             "error": self.error or None,
             "steps": [
                 {"role": block.role, "tokens": block.tokens, "discarded_tokens": block.discarded}
@@ -121,7 +124,18 @@ class Course:
             blocks=blocks_of(self.output),
             counts=dict(self.output.get("counts") or {}),
             seconds=self.seconds,
+            outcome=self._outcome,
         )
+
+    @property
+    def _outcome(self) -> str | None:
+        """A text that nobody came to check is not found right, whatever the reason."""
+        told = self.output.get("outcome")
+        if told is None:
+            return None
+        if self.failed:
+            return Outcome.ERROR.value
+        return Outcome(told).value if told else Outcome.ABSTAIN.value
 
 
 def mark_of(signature: str) -> PlannedVerifier:
@@ -147,7 +161,7 @@ def solved_verdict(solved: Solved, mark: PlannedVerifier) -> Verdict:
         subject=opening_key(solved.opening),
         verifier=mark.identity,
         proposition=mark.proposition,
-        outcome={"end": Outcome.ACCEPT, ERROR: Outcome.ERROR}.get(solved.finish, Outcome.REJECT),
+        outcome=_decided(solved),
         guarantee=mark.guarantee,
         lossless=False,
         reason=solved.finish,
@@ -163,8 +177,18 @@ def solved_verdict(solved: Solved, mark: PlannedVerifier) -> Verdict:
             "error": solved.error,
             "counts": dict(solved.counts),
             "steps": [[block.role, block.tokens, block.discarded] for block in solved.blocks],
+            **({} if solved.outcome is None else {"outcome": solved.outcome}),
         },
     )
+
+
+def _decided(solved: Solved) -> Outcome:
+    """Accepted is a finished answer that the pipeline's check, where it has one, accepted as well."""
+    if solved.failed:
+        return Outcome.ERROR
+    if solved.finish != "end":
+        return Outcome.REJECT
+    return Outcome.ACCEPT if solved.outcome is None else Outcome(solved.outcome)
 
 
 def recalled(problem: Problem, known: Verdict, trace: Trace | None) -> Solved:
@@ -184,6 +208,7 @@ def recalled(problem: Problem, known: Verdict, trace: Trace | None) -> Solved:
         blocks=tuple(Block(role, tokens, discarded) for role, tokens, discarded in raw["steps"]),
         counts=dict(raw["counts"]),
         seconds=known.cost.wall_seconds,
+        outcome=raw.get("outcome"),
         known=True,
     )
 
