@@ -91,6 +91,8 @@ class Request:
     decoding: Decoding = GREEDY
     hidden_layers: tuple[int, ...] = ()
     """Layers whose hidden states are wanted: 0 is the embedding, l the output of layer l, -1 that of the last."""
+    top: int = 0
+    """How many of the largest probabilities are wanted at each token. Local models tell them."""
 
 
 class StopCause(StrEnum):
@@ -124,6 +126,9 @@ class Completion:
     """Of the distributions that the kept tokens were drawn from, unprocessed, in nats; empty where unknown."""
     margins: tuple[float, ...] = ()
     """Largest logit less the second largest, unprocessed, of the same; empty where unknown."""
+    top: tuple[tuple[float, ...], ...] = ()
+    """Of the same, the so many largest probabilities that were asked for, the largest first; empty where none were, or
+    where they are unknown."""
     prompt_tokens: int = 0
     """Tokens of the context."""
     cached_tokens: int = 0

@@ -85,6 +85,11 @@ _BUILT_IN = (
         "Ask a model whether a step is right, and read the probability of yes (guarantee: opinion).",
     ),
     Listing(
+        "judge",
+        "draftproof.verifiers.judge:JudgeVerifier",
+        "Ask any language model whether a step is right, by votes that can contradict each other (guarantee: opinion).",
+    ),
+    Listing(
         "process-reward",
         "draftproof.verifiers.process_reward.verifier:ProcessRewardVerifier",
         "Score every step by a process reward model (guarantee: opinion).",

@@ -45,6 +45,9 @@ class Subject(BaseModel):
     premises: tuple[int, ...] | None = None
     """Indices into `context` that the text is said to rest on; None when nobody said."""
     documents: dict[str, str] = Field(default_factory=dict)
+    reference_answer: str | None = None
+    """The problem's answer, where the trace brings it: for verifiers that are told to look at it. A pipeline that
+    solves the problem does not know it."""
     group: str | None = None
     """Candidates with equal `group` compete with each other and are judged in one call."""
 
@@ -60,6 +63,7 @@ def step_subjects(trace: Trace) -> Iterator[Subject]:
             context=texts[:position],
             premises=None,
             documents={},
+            reference_answer=trace.reference_answer,
             group=None,
         )
 
@@ -70,6 +74,7 @@ def trace_subject(trace: Trace) -> Subject:
         key=SubjectKey(trace_digest=trace.digest, granularity=Granularity.TRACE, position=0),
         problem=trace.problem,
         text="".join(step.text for step in trace.steps),
+        reference_answer=trace.reference_answer,
     )
 
 

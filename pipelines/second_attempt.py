@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from draftproof.pipelines.fences import fence_for, fenced
+from draftproof.verifiers.fences import fence_for, fenced
 from draftproof.verdict import EquationEvidence, LeanEvidence, Outcome, Verdict
 
 MAX_CRITIQUE = 2_000

@@ -1,29 +1,8 @@
-"""Verifiers that judge a step by what its writer knew: told while it is written, so that nothing is read twice."""
+"""Which verifiers are told what a step's writer knew, so that nothing is read twice."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
-from draftproof.language_model import Completion
-from draftproof.subject import SubjectKey
-
-
-@runtime_checkable
-class TakesInternals(Protocol):
-    """What `uncertainty-head` and the baselines beside it offer beyond `Verifier`."""
-
-    @property
-    def needs_layers(self) -> tuple[int, ...]:
-        """Whose hidden states a request must ask for."""
-        ...
-
-    def knows(self, writer: str) -> bool:
-        """Whether it judges the internals of the model of this identity."""
-        ...
-
-    def offer(self, step: SubjectKey | str, completion: Completion, *, writer: str) -> None:
-        """The internals of a step that it will be asked about."""
-        ...
+from draftproof.verifiers.internals import TakesInternals
 
 
 def internals_wanted(verifier: object, model: str) -> TakesInternals | None:

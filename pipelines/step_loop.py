@@ -16,9 +16,9 @@ from math import inf
 from draftproof.errors import ModelError
 from draftproof.language_model import Completion, Context, Decoding, LanguageModel, Message, Piece, Request, StopCause
 from draftproof.pipelines.step_features import step_features
-from draftproof.pipelines.step_internals import TakesInternals
 from draftproof.pipelines.step_state import Finish, Phase, Role, StepSettings, WrittenStep, WrittenText
 from draftproof.subject import Granularity, SubjectKey
+from draftproof.verifiers.internals import TakesInternals
 
 THINKING_ENDS = "</think>"
 
@@ -48,6 +48,7 @@ class Writer:
             stop=(self.settings.separator, THINKING_ENDS) if thinking else (self.settings.separator,),
             decoding=replace(self.decoding, seed=self.decoding.seed + attempt),
             hidden_layers=() if self.internals is None else self.internals.needs_layers,
+            top=0 if self.internals is None else self.internals.needs_top,
         )
         completions = self.model.generate([request])
         if len(completions) != 1:

@@ -1,4 +1,4 @@
-"""Log-probability, entropy and margin of tokens, from the logits that they were decided from."""
+"""Log-probability, entropy and margin of tokens, and the largest probabilities, from the logits that decided them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ class Figures:
     HELD = 2**20
     """Logits that are kept until they are measured together: a call costs as much as a dozen short rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: int = 0) -> None:
+        """`top`: how many of the largest probabilities are wanted; at most the vocabulary's size."""
         self.logprobs: list[float] = []
         self.entropies: list[float] = []
         self.margins: list[float] = []
+        self.top: list[tuple[float, ...]] = []
+        """The largest first, at temperature 1; without entries where none are wanted."""
+        self._wanted = top
         self._logits: list[Tensor] = []
         self._tokens: list[int] = []
         self._held = 0
@@ -48,4 +52,7 @@ class Figures:
         self.logprobs += measured.id_log_prob.tolist()
         self.entropies += measured.entropy.tolist()
         self.margins += measured.margin.tolist()
+        if self._wanted:
+            largest = logits.topk(self._wanted, dim=-1).values.float()
+            self.top += map(tuple, (largest - measured.lse.unsqueeze(-1)).exp().tolist())
         self._logits, self._tokens, self._held = [], [], 0

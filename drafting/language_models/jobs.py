@@ -17,6 +17,7 @@ from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
 from draftproof.drafting.rows import Basis, Opening, Reading, RowOutcome
 from draftproof.drafting.sampling import Sampling
+from draftproof.errors import UsageError
 from draftproof.language_model import Completion, Request, StopCause
 
 LAST_LAYER = -1
@@ -58,6 +59,8 @@ class Writing(Job):
         halts: Tensor | None = None,
     ) -> None:
         super().__init__(ids)
+        if not 0 <= request.top <= vocabulary.size:
+            raise UsageError(f"The {request.top} largest probabilities of {vocabulary.size} tokens cannot be told.")
         self.halts = halts
         """[V] bool: tokens that may end the text; None where the model does not write by itself."""
         self._request = request
@@ -77,7 +80,7 @@ class Writing(Job):
     def restart(self) -> None:
         super().restart()
         self._text = WrittenText(self._vocabulary, self._request.stop, self._end_ids)
-        self._figures = Figures()
+        self._figures = Figures(self._request.top)
         self._hidden: dict[int, list[Tensor]] = {layer: [] for layer in self.opening.hidden_layers}
 
     def add(self, outcome: RowOutcome) -> bool:
@@ -113,6 +116,7 @@ class Writing(Job):
             logprobs=tuple(self._figures.logprobs),
             entropies=tuple(self._figures.entropies),
             margins=tuple(self._figures.margins),
+            top=tuple(self._figures.top),
             prompt_tokens=len(self.ids),
             cached_tokens=self.cached,
             seconds=self.seconds,

@@ -38,8 +38,9 @@ are written or read again, at next to no cost.
 
 Steps come from labelled traces (`--traces`), or the model writes solutions first (`--generate`): of the problems of
 `--traces`, or else of pocket problems, whose steps' truth is known. `--labels` says who knows which steps are right:
-the traces themselves, or a verifier of correctness such as `arithmetic` or `lean`. Steps that it says nothing of, and
-those behind a trace's first wrong step, are left out and counted.
+the traces themselves, or a verifier of correctness such as `arithmetic`, `lean`, or a language model that is asked
+(`judge:model=MODEL`). Steps that it says nothing of, and those behind a trace's first wrong step, are left out and
+counted.
 
 At the end you see, on problems that were held out, how well the head finds wrong steps beside what needs no training.
 Mind the base rate: guessing has a PR-AUC of just that. Every stage is kept in `--out`; the same command goes on."""
@@ -84,9 +85,7 @@ def uncertainty_head(
             "--window", min=0, max=64, help="Attention to the last so many tokens, too (5). Slow; reads only."
         ),
     ] = 0,
-    top: Annotated[
-        int, typer.Option("--top", min=0, max=64, help="The so many largest probabilities, too (4). Reads only.")
-    ] = 0,
+    top: Annotated[int, typer.Option("--top", min=0, max=64, help="The so many largest probabilities, too (4).")] = 0,
     width: Annotated[int | None, typer.Option("--width", min=8, help="Of the head. [default: by the model's]")] = None,
     epochs: Epochs = 30,
     learning_rate: LearningRate = 1e-3,

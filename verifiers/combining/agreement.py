@@ -18,6 +18,7 @@ from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict, VotesEvidence
 from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.parts import Kept, ask, by_subject, described, hold_alike, spent, told
+from draftproof.verifiers.internals import PassesInternalsOn
 
 
 @runtime_checkable
@@ -30,7 +31,7 @@ class Drawn(Protocol):
 
 
 @dataclass(frozen=True)
-class AgreementGate:
+class AgreementGate(PassesInternalsOn):
     """Raises UsageError where `fast` and `slow` judge different things.
 
     A fast verifier with a method `drawn(sample)` is asked for each draw by its index; any other is
@@ -54,6 +55,10 @@ class AgreementGate:
             raise UsageError(f"There cannot be {self.k} draws.")
         if not 0.5 <= self.tau <= 1.0:
             raise UsageError(f"Agreement is asked for from ½ to 1, got {self.tau}.", remedy="Below ½ two readings win.")
+
+    @property
+    def parts(self) -> Sequence[Verifier]:
+        return (self.fast, self.slow)
 
     @property
     def granularity(self) -> Granularity:

@@ -8,34 +8,33 @@ The guarantee is *opinion*: a probability is right on average and bounds nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from draftproof.errors import UsageError
-from draftproof.subject import Granularity, Subject
-from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
+from draftproof.verdict import Guarantee, Outcome, Verdict
 from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.calibration import Calibrator
 from draftproof.verifiers.combining.labelled import UNKNOWN_GENERATOR
-from draftproof.verifiers.combining.parts import HARD, ask, described, told
+from draftproof.verifiers.combining.of_one import OfOne
+from draftproof.verifiers.combining.parts import HARD, told
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(OfOne):
     """`verifier` through `calibrator`. Raises UsageError for a calibrator of any other verifier or version."""
 
     verifier: Verifier
     calibrator: Calibrator
     generator: str = UNKNOWN_GENERATOR
-    """Which model wrote what is judged. Scores about one that the calibrator never saw are not called calibrated."""
+    """Which model wrote what is judged. Scores are called calibrated only about one that is named, and that the
+    calibrator saw."""
     threshold: float = 0.5
     file: str = ""
-    """Where the calibrator was read from, by which a name re-creates this verifier."""
     log: VerdictLog | None = field(default=None, repr=False, compare=False)
-    """Gets the verifier's own verdicts; without it they are told in `raw` alone."""
     name: str = "calibrated"
-    version: int = 1
+    version: int = 2
     guarantee: Guarantee = Guarantee.OPINION
 
     def __post_init__(self) -> None:
@@ -44,32 +43,21 @@ class Calibrated:
             raise UsageError(f"A threshold is a probability, got {self.threshold}.")
 
     @property
-    def granularity(self) -> Granularity:
-        return self.verifier.granularity
-
-    @property
-    def proposition(self) -> Proposition:
-        return self.verifier.proposition
-
-    @property
     def arguments(self) -> Mapping[str, Any]:
-        by: dict[str, Any] = {"file": self.file} if self.file else {"of": described(self.verifier)}
-        return by | {"generator": self.generator, "threshold": self.threshold}
+        return self._made_by | {"threshold": self.threshold}
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         return {"of": identity(self.verifier), "calibrator": self.calibrator.digest}
 
-    def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
-        signature, warning = identity(self), self._warning()
-        return [self._verdict(part, signature, warning) for part in ask(self.verifier, subjects, self.log)]
-
     def _warning(self) -> str:
+        """Why its probabilities may not hold for what is judged; empty where they should."""
         if self.generator == UNKNOWN_GENERATOR:
             return "generator_not_stated"
         return "" if self.generator in self.calibrator.generators else "generator_not_in_calibration"
 
-    def _verdict(self, part: Verdict, signature: str, warning: str) -> Verdict:
+    def _verdict(self, part: Verdict, signature: str) -> Verdict:
+        warning = self._warning()
         probability = None if part.outcome is Outcome.ERROR else self.calibrator.probability(part)
         outcome, reason = self._decided(part, probability)
         foreign = warning == "generator_not_in_calibration"
@@ -79,7 +67,7 @@ class Calibrated:
             proposition=self.proposition,
             outcome=outcome,
             score=probability,
-            calibrated=probability is not None and not foreign,
+            calibrated=probability is not None and not warning,
             guarantee=self.guarantee,
             reason=warning if foreign and outcome in (Outcome.ACCEPT, Outcome.REJECT) else reason,
             evidence=part.evidence,

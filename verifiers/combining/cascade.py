@@ -16,6 +16,7 @@ from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.parts import ask, described, hold_alike, spent, told
+from draftproof.verifiers.internals import PassesInternalsOn
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Cascade:
+class Cascade(PassesInternalsOn):
     """Raises UsageError for stages that judge different things, and for verifiers that compare candidates.
 
     Those need the whole group in one call, and a cascade would hand on a part of it.
@@ -64,6 +65,10 @@ class Cascade:
         first = hold_alike("A cascade", [stage.verifier for stage in self.stages])
         if first.proposition is Proposition.BEST_OF_GROUP:
             raise UsageError("A cascade cannot choose among candidates: it would hand on a part of the group.")
+
+    @property
+    def parts(self) -> Sequence[Verifier]:
+        return [stage.verifier for stage in self.stages]
 
     @property
     def granularity(self) -> Granularity:

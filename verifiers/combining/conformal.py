@@ -27,11 +27,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from draftproof.errors import UsageError
 from draftproof.metrics.arrays import Numbers, probabilities
-from draftproof.subject import Granularity, Subject
-from draftproof.verdict import FeatureEvidence, Guarantee, Outcome, Proposition, Verdict
+from draftproof.verdict import FeatureEvidence, Guarantee, Outcome, Verdict
 from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.labelled import UNKNOWN_GENERATOR, Labelled
-from draftproof.verifiers.combining.parts import ask, described, told
+from draftproof.verifiers.combining.of_one import OfOne
+from draftproof.verifiers.combining.parts import told
 from draftproof.verifiers.combining.stored import FittedFor, Stored
 
 SEED = 20_240_501
@@ -166,7 +166,7 @@ def decisive_score(verdict: Verdict) -> float | None:
 
 
 @dataclass(frozen=True)
-class Conformal:
+class Conformal(OfOne):
     """`verifier` under conformal thresholds: accept, reject, or an abstention between them.
 
     About traces of a generator without thresholds it abstains always. Raises UsageError for
@@ -176,7 +176,6 @@ class Conformal:
     verifier: Verifier
     thresholds: ConformalThresholds
     generator: str = UNKNOWN_GENERATOR
-    """Which model wrote what is judged."""
     file: str = ""
     log: VerdictLog | None = field(default=None, repr=False, compare=False)
     name: str = "conformal"
@@ -187,25 +186,12 @@ class Conformal:
         self.thresholds.verifier.hold(self.verifier, "The thresholds")
 
     @property
-    def granularity(self) -> Granularity:
-        return self.verifier.granularity
-
-    @property
-    def proposition(self) -> Proposition:
-        return self.verifier.proposition
-
-    @property
     def arguments(self) -> Mapping[str, Any]:
-        by: dict[str, Any] = {"file": self.file} if self.file else {"of": described(self.verifier)}
-        return by | {"generator": self.generator}
+        return self._made_by
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         return {"of": identity(self.verifier), "thresholds": self.thresholds.digest}
-
-    def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
-        signature = identity(self)
-        return [self._verdict(part, signature) for part in ask(self.verifier, subjects, self.log)]
 
     def _verdict(self, part: Verdict, signature: str) -> Verdict:
         bounds = self.thresholds.generators.get(self.generator)

@@ -27,6 +27,7 @@ from draftproof.verifier import VerdictLog, Verifier, identity
 from draftproof.verifiers.combining.logistic import fit, logit, sigmoid
 from draftproof.verifiers.combining.parts import HARD, ask, by_subject, described, hold_alike, spent, told
 from draftproof.verifiers.combining.stored import Stored
+from draftproof.verifiers.internals import PassesInternalsOn
 
 EPSILON = 1e-3
 """How far from 0 and 1 a soft verifier's score is read: its certainty is worth 6.9 nats and no more."""
@@ -136,7 +137,7 @@ def _evidence(
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(PassesInternalsOn):
     """The verifiers under `weights`, with the vetoes of those that prove or compute.
 
     Raises UsageError when the verifiers judge different things, and when `weights` were made for others.
@@ -162,6 +163,10 @@ class Weighted:
             )
         if not 0.0 <= self.threshold <= 1.0:
             raise UsageError(f"A threshold is a probability, got {self.threshold}.")
+
+    @property
+    def parts(self) -> Sequence[Verifier]:
+        return self.verifiers
 
     @property
     def granularity(self) -> Granularity:

@@ -1,8 +1,7 @@
 """Logistic regression with an L2 penalty: a router from ten numbers and a weight for each.
 
-Fitted by Newton's method (iteratively reweighted least squares) on standardised features. The penalised loss is
-strictly convex, so there is one optimum, whatever the data: classes that can be told apart perfectly have finite
-weights too. A stored model is read and evaluated without NumPy.
+Fitted on standardised features. The penalised loss is strictly convex, so there is one optimum, whatever the data:
+classes that can be told apart perfectly have finite weights too. A stored model is read and evaluated without NumPy.
 """
 
 from __future__ import annotations
@@ -17,11 +16,6 @@ from draftproof.errors import NumericalError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_MOST_STEPS = 100
-_TOLERANCE = 1e-8
-"""Of the gradient's largest entry, per row."""
-_REMEDY = "Look for features of enormous size among the rows."
 
 
 @dataclass(frozen=True)
@@ -68,43 +62,23 @@ def fit_logistic(
     """
     import numpy as np
 
+    from draftproof.verifiers.combining.logistic import fit
+
     with np.errstate(over="ignore", invalid="ignore"):
         means = values.mean(axis=0)
         spread = values.std(axis=0)
     if not (np.isfinite(means).all() and np.isfinite(spread).all()):
-        raise NumericalError("A feature has no finite mean or spread.", remedy=_REMEDY)
+        raise NumericalError(
+            "A feature has no finite mean or spread.", remedy="Look for features of enormous size among the rows."
+        )
     # A feature that never changes says nothing, and rounding must not make it look as if it did.
     constant = spread <= 1e-12 * np.maximum(1.0, np.abs(means))
     scales = np.where(constant, 1.0, spread)
     design = np.where(constant, 0.0, (values - means) / scales)
     design = np.concatenate([np.ones((len(design), 1)), design], axis=1)  # [n, 1+d]
-    penalty = np.full(design.shape[1], l2)
-    penalty[0] = 0.0
-
-    def loss(parameters: NDArray[np.float64]) -> float:
-        logits = design @ parameters
-        return float(weights @ (np.logaddexp(0.0, logits) - labels * logits) + 0.5 * penalty @ parameters**2)
-
-    fitted = np.zeros(design.shape[1])
-    current = loss(fitted)
-    for _ in range(_MOST_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ fitted, -500.0, 500.0)))
-        gradient = design.T @ (weights * (chance - labels)) + penalty * fitted
-        if not np.isfinite(gradient).all():
-            break
-        if np.abs(gradient).max() <= _TOLERANCE * max(1.0, float(weights.sum())):
-            intercept, *rest = fitted.tolist()
-            return LogisticModel(tuple(means.tolist()), tuple(scales.tolist()), tuple(rest), intercept)
-        curvature = (design * (weights * chance * (1.0 - chance))[:, None]).T @ design + np.diag(penalty)
-        curvature[0, 0] += 1e-12  # far out, where every row is certain, the free intercept has no curvature left
-        step = np.linalg.solve(curvature, gradient)
-        size = 1.0
-        while size > 1e-8 and not (moved := loss(fitted - size * step)) <= current:
-            size *= 0.5
-        if size <= 1e-8:
-            break
-        fitted, current = fitted - size * step, moved
-    raise NumericalError("The logistic regression did not converge.", remedy=_REMEDY)
+    penalty = np.array([0.0] + [l2] * values.shape[1])
+    intercept, *fitted = fit(design, labels, l2=penalty, centre=np.zeros(len(penalty)), weights=weights).tolist()
+    return LogisticModel(tuple(means.tolist()), tuple(scales.tolist()), tuple(fitted), intercept)
 
 
 def _numbers(given: Any, count: int) -> tuple[float, ...]:

@@ -61,11 +61,9 @@ class RouterRow(BaseModel):
     draft: str
     """The step as the draft model wrote it, verbatim."""
     target: str
-    """As the target did; of several samples, one of them."""
+    """As the target did."""
     draft_score: Probability
     target_score: Probability
-    """Of several samples, the mean: it is less noisy."""
-    target_samples: Annotated[int, Field(ge=1)] = 1
     advantage: Finite
     """`target_score - draft_score`. Worked out where it is not given."""
     scorer: Annotated[str, Field(min_length=1)]

@@ -52,11 +52,10 @@ class FeatureSet:
     statistics: bool = True
     """Log-probability, entropy and margin of each token."""
     top: int = 0
-    """The so many largest probabilities at each token (4 in arXiv 2505.08200). No backend tells these while it
-    generates: a head with them reads."""
+    """The so many largest probabilities at each token (4 in arXiv 2505.08200)."""
     window: int = 0
     """Attention of every layer and head to the last so many tokens (5 in arXiv 2511.06209). It needs a pass with eager
-    attention: a head with it reads."""
+    attention, which no backend generates with: a head with it reads."""
 
     def __post_init__(self) -> None:
         if any(isinstance(layer, bool) or not isinstance(layer, int) or layer < 0 for layer in self.layers):
@@ -72,12 +71,14 @@ class FeatureSet:
     @property
     def online(self) -> bool:
         """Whether a generating backend tells all of it."""
-        return not self.top and not self.window
+        return not self.window
 
     def check(self, info: ModelInfo) -> None:
-        """Raises UsageError for layers that the model does not have."""
+        """Raises UsageError for layers and tokens that the model does not have."""
         if self.layers and max(self.layers) > info.n_layers:
             raise UsageError(f"{info.name} has layers 0 … {info.n_layers}, and {list(self.layers)} were asked for.")
+        if self.top > info.vocab_size:
+            raise UsageError(f"{info.name} has {info.vocab_size} tokens, and the {self.top} likeliest were asked for.")
 
 
 def default_layers(info: ModelInfo) -> tuple[int, ...]:
@@ -172,8 +173,10 @@ def spoken(ids: Sequence[int], blank: frozenset[int]) -> int:
     return count
 
 
-def of_completion(completion: Completion, layers: Sequence[int], blank: frozenset[int]) -> StepInternals:
+def of_completion(completion: Completion, layers: Sequence[int], blank: frozenset[int], top: int = 0) -> StepInternals:
     """The internals that came with a generated step. Raises NoInternalsError where they are incomplete.
+
+    `top`: how many of the largest probabilities are looked at; more may have come.
 
     They are told for every kept token; `ids` are those of the text, to which a token that ended the answer does not
     belong.
@@ -198,9 +201,12 @@ def of_completion(completion: Completion, layers: Sequence[int], blank: frozense
         if states is None or states.dim() != 2 or len(states) != kept:
             raise NoInternalsError("no_internals", f"the states of layer {layer} did not come")
         hidden[layer] = states[:count].detach().float().cpu()
+    if top and (len(completion.top) != kept or min(map(len, completion.top)) < top):
+        raise NoInternalsError("no_internals", f"the {top} largest probabilities did not come")
     return StepInternals(
         logprobs=torch.tensor(completion.logprobs[:count]),
         entropies=torch.tensor(completion.entropies[:count]),
         margins=torch.tensor(completion.margins[:count]),
         hidden=hidden,
+        top=torch.tensor([each[:top] for each in completion.top[:count]]) if top else None,
     )

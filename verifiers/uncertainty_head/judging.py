@@ -61,6 +61,7 @@ class InternalsVerifier(ABC):
         blank: frozenset[int],
         reader: Reader | None,
         threshold: float,
+        top: int = 0,
     ) -> None:
         """
         Args:
@@ -68,11 +69,13 @@ class InternalsVerifier(ABC):
             layers: whose states are needed.
             blank: token ids that say nothing.
             reader: reads what was not offered; None abstains from it.
+            top: how many of the largest probabilities are needed.
         """
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 <= threshold <= 1.0:
             raise UsageError(f"The threshold is a probability, got {threshold!r}.")
         self._writer = writer
         self._layers = layers
+        self._top = top
         self._blank = blank
         self._reader = reader
         self._threshold = float(threshold)
@@ -95,6 +98,11 @@ class InternalsVerifier(ABC):
     def needs_layers(self) -> tuple[int, ...]:
         """What a `Request` must name as `hidden_layers`, so that its completion can be offered."""
         return self._layers
+
+    @property
+    def needs_top(self) -> int:
+        """What it must name as `top`."""
+        return self._top
 
     def knows(self, writer: str) -> bool:
         """Whether this is the identity of the model whose internals are judged."""
@@ -142,7 +150,7 @@ class InternalsVerifier(ABC):
         if not self.knows(writer):
             return NoInternalsError("other_model", writer)
         try:
-            internals = of_completion(completion, self._layers, self._blank)
+            internals = of_completion(completion, self._layers, self._blank, self._top)
         except NoInternalsError as error:
             return error
         return self._each([internals])[0]

@@ -1,27 +1,21 @@
 """The verifier `p-true`: asks the model itself whether a step is right, and reads the answer's first token.
 
 After "Language models (mostly) know what they know" (Kadavath et al., arXiv 2207.05221, section 3): the probability of
-*yes* against *no*, whatever else the model might have said. Small models and models without instruction tuning have
-little to say here; that is what the baseline shows.
+*yes* against *no*, whatever else the model might have said. An answer that tokens which were not told could turn is
+none. Small models and models without instruction tuning have little to say here; that is what the baseline shows.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from draftproof.errors import ContextLengthError, UsageError
+from draftproof.errors import UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, require
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, FeatureEvidence, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
-
-ASKED = 20
-"""Most probable first tokens that are looked through: more than servers tell."""
-
-LEAST_MASS = 1e-4
-"""Of *yes* and *no* together: below, the model did not answer the question."""
+from draftproof.verifiers.verdict_tokens import ASKED, YesOrNo, first_tokens
 
 QUESTION = """A problem is being solved step by step.
 
@@ -42,7 +36,7 @@ class PTrueVerifier:
     """Score: P(yes) / (P(yes) + P(no)) at the answer's first token, at temperature 1."""
 
     name: str = "p-true"
-    version: int = 1
+    version: int = 2
     granularity: Granularity = Granularity.STEP
     proposition: Proposition = Proposition.CORRECT
     guarantee: Guarantee = Guarantee.OPINION
@@ -65,26 +59,13 @@ class PTrueVerifier:
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
         signature = identity(self)
-        asked = [_question(subject) for subject in subjects]
-        try:
-            answers: list[FirstToken | str] = list(self._model.first_token(asked, top=ASKED))
-        except (ContextLengthError, UsageError):  # of one of them: which is found by asking them one by one
-            answers = [self._alone(context) for context in asked]
+        answers = first_tokens(self._model, [_question(subject) for subject in subjects])
         return [self._verdict(subject, signature, answer) for subject, answer in zip(subjects, answers, strict=True)]
 
-    def _alone(self, context: Context) -> FirstToken | str:
-        """The answer, or why there is none."""
-        try:
-            return self._model.first_token([context], top=ASKED)[0]
-        except ContextLengthError:
-            return "context_too_long"
-        except UsageError:
-            return "unreadable_text"
-
     def _verdict(self, subject: Subject, signature: str, answer: FirstToken | str) -> Verdict:
-        yes, no = (0.0, 0.0) if isinstance(answer, str) else (_mass(answer, "yes"), _mass(answer, "no"))
-        answered = math.isfinite(yes + no) and yes + no >= LEAST_MASS
-        score = min(1.0, yes / (yes + no)) if answered else None
+        read = None if isinstance(answer, str) else YesOrNo.of(answer)
+        score = None if read is None else read.share_of_yes(self._threshold)
+        told = {} if read is None or score is None else {"p_yes": read.yes, "p_no": read.no}
         reason, outcome = answer if isinstance(answer, str) else "no_answer", Outcome.ABSTAIN
         if score is not None:
             accepted = score >= self._threshold
@@ -98,20 +79,15 @@ class PTrueVerifier:
             score=score,
             guarantee=self.guarantee,
             reason=reason,
-            evidence=(FeatureEvidence(values={"p_yes": yes, "p_no": no}),) if answered else (),
+            evidence=(FeatureEvidence(values=told),) if told else (),
             cost=Cost(calls=1, prompt_tokens=0 if isinstance(answer, str) else answer.prompt_tokens),
-            raw={"p_yes": yes, "p_no": no, "of": ASKED} if answered else {"of": ASKED},
+            raw={**told, "of": ASKED},
         )
 
 
 def _question(subject: Subject) -> Context:
     before = "\n".join(step.strip() for step in subject.context) or "(none)"
     return Context.of(QUESTION.format(problem=subject.problem.strip(), before=before, step=subject.text.strip()))
-
-
-def _mass(answer: FirstToken, word: str) -> float:
-    """Probability of the tokens that say `word`, capital or not, with or without a space before."""
-    return sum(probability for text, probability in answer.top if text.strip().strip("*\"'").lower() == word)
 
 
 def _local(source: str) -> LanguageModel:

@@ -141,7 +141,7 @@ class Reader:
         model, wanted = self._model, self._wanted
         ids = torch.tensor(tokens)
         hidden: dict[int, list[Tensor]] = {layer: [] for layer in wanted.layers}
-        figures, top = Figures(), [torch.zeros(0, wanted.top)]
+        figures = Figures(wanted.top)
         row = new_row()
         model.add_row(row)
         try:
@@ -155,9 +155,6 @@ class Reader:
                 model.commit(row, range(len(piece)))
                 assert result.logits is not None
                 figures.add(result.logits, tokens[begin + 1 : begin + 1 + len(piece)])
-                if wanted.top:
-                    probabilities = torch.softmax(result.logits.float(), dim=-1)
-                    top.append(probabilities.topk(wanted.top, dim=-1).values.cpu())
                 for layer in wanted.layers:
                     hidden[layer].append(result.hidden[layer].float().cpu().clone())
         finally:
@@ -171,7 +168,7 @@ class Reader:
             entropies=torch.tensor(figures.entropies),
             margins=torch.tensor(figures.margins),
             hidden={layer: torch.cat(pieces) for layer, pieces in hidden.items()},
-            top=torch.cat(top) if wanted.top else None,
+            top=torch.tensor(figures.top) if wanted.top else None,
             attention=attention,
         )
         return _Pass(tokens, first, internals)

@@ -47,6 +47,7 @@ class UncertaintyHeadVerifier(InternalsVerifier):
             blank=frozenset(trained.record.blank),
             reader=reader,
             threshold=threshold,
+            top=trained.record.features.top,
         )
         self.name = "uncertainty-head"
         self._head = trained

@@ -231,6 +231,19 @@ def reference(folder: str, ids: list[int]) -> tuple[torch.Tensor, dict[int, torc
     return logits, kept
 
 
+def test_the_largest_probabilities_come_only_where_they_are_asked_for(stepper: LoadedModel) -> None:
+    """Texts that are decoded together: each has as many as it asked for, and the rest is as it was."""
+    model = LocalLanguageModel(stepper)
+    none, two, five = model.generate([Request(QUESTION, 20, top=top) for top in (0, 2, 5)])
+    assert none.top == ()
+    assert {len(each) for each in two.top} == {2}
+    assert len(two.top) == len(five.top) == none.tokens
+    for fewer, more in zip(two.top, five.top, strict=True):
+        assert more[:2] == pytest.approx(fewer, rel=1e-4)
+        assert list(more) == sorted(more, reverse=True)
+    assert none.logprobs == pytest.approx(five.logprobs, rel=1e-4)
+
+
 @pytest.mark.parametrize("drafter", [None, "prompt-lookup"])
 @pytest.mark.parametrize("probed", [False, True])
 def test_figures_and_states_are_those_of_a_plain_forward(
@@ -239,7 +252,7 @@ def test_figures_and_states_are_those_of_a_plain_forward(
     model = LocalLanguageModel(stepper, drafter=drafter)
     if probed:
         model.first_token([QUESTION])
-    (answer,) = model.generate([Request(QUESTION, 60, hidden_layers=(0, 1, 2, -1))])
+    (answer,) = model.generate([Request(QUESTION, 60, hidden_layers=(0, 1, 2, -1), top=3)])
     prompt = model._reader.ids(QUESTION)
     logits, states = reference(stepper_folder, [*prompt, *answer.ids])
     first, size = len(prompt) - 1, answer.tokens
@@ -248,6 +261,8 @@ def test_figures_and_states_are_those_of_a_plain_forward(
     assert answer.logprobs == pytest.approx([float(law[i, t]) for i, t in enumerate(answer.ids)], abs=2e-4)
     assert answer.entropies == pytest.approx((-(law.exp() * law).sum(-1)).tolist(), abs=2e-4)
     best = rows.topk(2).values
+    assert len(answer.top) == size
+    torch.testing.assert_close(torch.tensor(answer.top), law.exp().topk(3).values, atol=1e-4, rtol=1e-3)
     assert answer.margins == pytest.approx((best[:, 0] - best[:, 1]).tolist(), abs=2e-3)
     for layer, place in ((0, 0), (1, 1), (2, 2), (-1, 2)):
         assert answer.hidden[layer].dtype is torch.float32
@@ -379,9 +394,20 @@ def test_all_abilities_are_there(local: LocalLanguageModel) -> None:
         lambda: Request(QUESTION, 5, stop="\n\n"),  # type: ignore[arg-type]
         lambda: Request(QUESTION, 5, hidden_layers=(3,)),
         lambda: Request(QUESTION, 5, hidden_layers=(-2,)),
+        lambda: Request(QUESTION, 5, top=-1),
+        lambda: Request(QUESTION, 5, top=10**6),
         lambda: Request(QUESTION, 5, decoding=Decoding(temperature=-1.0)),
     ],
-    ids=["no token", "an empty stop string", "one string for stops", "layer 3", "layer -2", "temperature"],
+    ids=[
+        "no token",
+        "an empty stop string",
+        "one string for stops",
+        "layer 3",
+        "layer -2",
+        "top -1",
+        "more than there are",
+        "temperature",
+    ],
 )
 def test_what_cannot_be_asked_is_a_usage_error(local: LocalLanguageModel, request_of: Callable[[], Request]) -> None:
     with pytest.raises(UsageError):

@@ -152,9 +152,18 @@ def test_a_generator_that_the_calibrator_never_saw_is_told(calibrator: Calibrato
     (foreign,) = check(Calibrated(Scripted(), calibrator, generator="strong"), "0.9")
     assert (foreign.reason, foreign.calibrated) == ("generator_not_in_calibration", False)
     (unstated,) = check(Calibrated(Scripted(), calibrator), "0.9")
-    assert (unstated.raw["warning"], unstated.calibrated) == ("generator_not_stated", True)
+    assert (unstated.raw["warning"], unstated.calibrated) == ("generator_not_stated", False)
     (known,) = check(Calibrated(Scripted(), calibrator, generator="weak"), "0.9")
-    assert (known.raw["warning"], known.reason) == ("", "at_or_above_threshold")
+    assert (known.raw["warning"], known.reason, known.calibrated) == ("", "at_or_above_threshold", True)
+
+
+def test_a_calibrator_of_traces_that_name_no_generator_calls_nothing_calibrated() -> None:
+    """Whoever wrote what is judged now: nothing says that it was one of those."""
+    nameless = [labelled(e.verdict.score, e.truth, trace=e.trace, problem=e.problem) for e in overconfident(600)]
+    found = fit_calibrator(Scripted(), nameless, "platt")
+    assert list(found.generators) == [""]
+    (verdict,) = check(Calibrated(Scripted(), found), "0.9")
+    assert (verdict.raw["warning"], verdict.calibrated) == ("generator_not_stated", False)
 
 
 def test_a_calibrator_of_another_version_is_refused(calibrator: Calibrator) -> None:

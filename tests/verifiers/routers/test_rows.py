@@ -125,3 +125,9 @@ def test_pairs_are_compared_by_what_stands_behind_the_hash() -> None:
     assert Pair("a#1", "b#2").is_of(("renamed#1", "b#2"))
     assert not Pair("a#1", "b#2").is_of(("a#2", "b#1"))
     assert not Pair("a#1", "b#2").is_of(("a#1",))
+
+
+def test_a_row_says_nothing_of_several_samples_because_none_are_drawn() -> None:
+    assert "target_samples" not in RouterRow.model_fields
+    guide = Path(__file__).parents[3] / "docs/how-to/train-a-router.md"
+    assert not guide.is_file() or "several times" not in guide.read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from draftproof.verifiers.uncertainty_head.training import HeadTraining, train_h
 CONTEXT = 256
 
 
-def save_ascii_model(folder: Path, seed: int = 0) -> Path:
+def save_ascii_model(folder: Path, seed: int = 0, context: int = CONTEXT) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -39,7 +39,7 @@ def save_ascii_model(folder: Path, seed: int = 0) -> Path:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>")
     config = LlamaConfig(
         vocab_size=len(table), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.2, eos_token_id=0,
+        num_key_value_heads=2, max_position_embeddings=context, initializer_range=0.2, eos_token_id=0,
         bos_token_id=None, tie_word_embeddings=False,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

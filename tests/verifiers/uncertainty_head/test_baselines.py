@@ -135,9 +135,11 @@ class Answering:
         pytest.param((("yes", 0.6), (" No", 0.2), ("x", 0.1)), 0.75, Outcome.ACCEPT, "at_or_above_threshold", id="yes"),
         pytest.param(((" Yes", 0.1), ("YES", 0.1), ("no", 0.6)), 0.25, Outcome.REJECT, "below_threshold", id="no"),
         pytest.param(
-            (("Yes", 0.3), ("no", 0.3)), 0.5, Outcome.ACCEPT, "at_or_above_threshold", id="equality-is-accepted"
+            (("Yes", 0.5), ("no", 0.5)), 0.5, Outcome.ACCEPT, "at_or_above_threshold", id="equality-is-accepted"
         ),
         pytest.param((("Nothing", 0.6), ("yesterday", 0.3)), None, Outcome.ABSTAIN, "no_answer", id="no-answer"),
+        pytest.param((("yes", 0.2),), None, Outcome.ABSTAIN, "no_answer", id="the-rest-is-unseen"),
+        pytest.param((("no", 0.45),), None, Outcome.ABSTAIN, "no_answer", id="the-rest-may-be-yes"),
         pytest.param((("yes", 1e-6),), None, Outcome.ABSTAIN, "no_answer", id="hardly-an-answer"),
         pytest.param((), None, Outcome.ABSTAIN, "no_answer", id="nothing-is-told"),
         pytest.param((("yes", float("nan")),), None, Outcome.ABSTAIN, "no_answer", id="no-number"),

@@ -146,8 +146,8 @@ def test_weights_that_are_none_and_folders_without_a_head_are_refused(head_copy:
 
 
 def test_a_head_that_must_read_needs_its_model(tmp_path: Path, loaded: LoadedModel) -> None:
-    wanted = FeatureSet(top=4)
-    head = StepHead(HeadConfig(7, width=16, heads=2))
+    wanted = FeatureSet(window=1)
+    head = StepHead(HeadConfig(11, width=16, heads=2))
     save_head(tmp_path, head, HeadRecord(Base.of(loaded.model.info, "x"), wanted, (0,)))
     with pytest.raises(UsageError, match="Name its model"):
         UncertaintyHeadVerifier(str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,10 @@ def test_layers_are_those_of_the_model(loaded: LoadedModel) -> None:
     with pytest.raises(UsageError, match=r"layers 0 … 2, and \[3\]"):
         Reader(loaded, FeatureSet(layers=(3,)))
     assert default_layers(loaded.model.info) == (1, 2)
+
+
+def test_no_more_probabilities_are_looked_at_than_there_are_tokens(loaded: LoadedModel) -> None:
+    few = replace(loaded.model.info, vocab_size=5)
+    FeatureSet(top=5).check(few)
+    with pytest.raises(UsageError, match="5 tokens, and the 6"):
+        FeatureSet(top=6).check(few)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from draftproof.drafting.language_models.local import LocalLanguageModel
+from draftproof.drafting.models.load import LoadedModel
 from draftproof.errors import UsageError
 from draftproof.language_model import Completion, Context, Decoding, Piece, Request, StopCause
 from draftproof.registry import create_verifier, parse_verifier
@@ -18,6 +19,10 @@ from draftproof.trace import Step, Trace
 from draftproof.verdict import FeatureEvidence, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity, run_verifier
 from draftproof.verifiers.uncertainty_head import judging
+from draftproof.verifiers.uncertainty_head.features import FeatureSet
+from draftproof.verifiers.uncertainty_head.head import HeadConfig, StepHead
+from draftproof.verifiers.uncertainty_head.head_files import Base, HeadRecord, save_head
+from draftproof.verifiers.uncertainty_head.reader import Reader
 from draftproof.verifiers.uncertainty_head.verifier import UncertaintyHeadVerifier
 from tests.verifiers.uncertainty_head.conftest import CONTEXT, marked_traces
 
@@ -89,6 +94,35 @@ def test_both_ways_give_equal_scores_for_text_that_the_model_wrote(
             assert offered.raw["logit"] == pytest.approx(read.raw["logit"], abs=2e-3)
             compared += 1
     assert compared > 10
+
+
+def test_a_head_with_largest_probabilities_judges_online_as_it_reads(
+    ascii_folder: Path, loaded: LoadedModel, writer: LocalLanguageModel, tmp_path: Path
+) -> None:
+    """Its weights are random: what is compared is what they are applied to."""
+    wanted = FeatureSet(statistics=False, top=4)
+    torch.manual_seed(0)
+    reader = Reader(loaded, wanted)
+    head = StepHead(HeadConfig(4, width=16, heads=2))
+    base = Base.of(loaded.model.info, reader.writer)
+    save_head(tmp_path, head, HeadRecord(base, wanted, tuple(sorted(reader.blank))))
+    judge, online = UncertaintyHeadVerifier(str(tmp_path), str(ascii_folder)), UncertaintyHeadVerifier(str(tmp_path))
+    assert (online.needs_layers, online.needs_top) == ((), 4)
+    request = Request(Context.of(PROBLEM), 12, decoding=Decoding(seed=3), top=6)
+    (made,) = writer.generate([request])
+    (subject,) = step_subjects(trace_of([made]))
+    (read,) = judge.check([subject])
+    online.offer(subject.key, made, writer=writer.identity)
+    (offered,) = online.check([subject])
+    assert (offered.raw["mode"], read.raw["mode"]) == ("online", "reader")
+    assert offered.raw["logit"] == pytest.approx(read.raw["logit"], abs=1e-4)
+    other = replace(made, top=tuple((0.9, 0.05, 0.03, 0.01) for _ in made.top))  # negative control: they count
+    online.offer(subject.key, other, writer=writer.identity)
+    assert abs(online.check([subject])[0].raw["logit"] - read.raw["logit"]) > 1e-3
+    for top in ((), made.top[:-1], tuple(each[:3] for each in made.top)):
+        online.offer(subject.key, replace(made, top=top), writer=writer.identity)
+        (verdict,) = online.check([subject])
+        assert (verdict.outcome, verdict.reason) == (Outcome.ABSTAIN, "no_internals")
 
 
 def test_internals_of_another_moment_would_give_another_score(
