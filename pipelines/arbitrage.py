@@ -31,6 +31,7 @@ from draftproof.errors import UnknownNameError, UsageError
 from draftproof.language_model import GREEDY, Ability, Decoding, LanguageModel, require
 from draftproof.pipelines.long_runs import compiled_steps
 from draftproof.pipelines.step_audit import Pipeline, RouteVerdict, configured, described, finite
+from draftproof.pipelines.step_internals import internals_wanted
 from draftproof.pipelines.step_judging import Judge, Judgement, require_step_verifier
 from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph, StepNodes, Update, by_route, unless_stopped
 from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState, number
@@ -56,7 +57,13 @@ def create_arbitrage(
     interrupt_before: Sequence[str] = (),
     **options: Any,
 ) -> CompiledStepGraph:
-    """The graph of `build_arbitrage`, ready to be invoked, however many steps its settings allow."""
+    """The graph of `build_arbitrage`, ready to be invoked, however many steps its settings allow.
+
+    Raises UsageError also for a checkpointer with a verifier that only knows of a step what it was told while the step
+    was written: that is in no checkpoint, and a run that went on in another process would take another course.
+    """
+    if checkpointer:
+        _require_reading(options.get("verifier"), draft, target)
     graph = build_arbitrage(draft, target, **options)
     return compiled_steps(graph, "arbitrage", options.get("settings"), checkpointer, interrupt_before)
 
@@ -81,6 +88,9 @@ def build_arbitrage(
             (router).
         threshold: Default: see `THRESHOLDS`. Infinite ones are allowed.
         on_trace: Is handed each finished trace, from whatever thread the graph runs in.
+
+    Whoever compiles it with a checkpointer of his own gives it no verifier that cannot read steps by itself: see
+    `create_arbitrage`, which looks.
 
     Raises UsageError for what does not fit together: a verifier that scores something else, a router for another pair
     of models, a model that does not give what the policy reads.
@@ -217,6 +227,22 @@ def _require_fit(policy: str, verifier: Verifier, draft: LanguageModel, target: 
             f"The router {verifier.name} was fitted for {pair[0]} and {pair[1]}, not for {draft.identity} and"
             f" {target.identity}: its scores would mean nothing.",
             remedy="Collect rows with this pair, and fit a router to them.",
+        )
+
+
+def _require_reading(verifier: Verifier | None, draft: LanguageModel, target: LanguageModel) -> None:
+    """Whatever judges by a writer's internals, alone or as a part of another, has the model to read steps with."""
+    if verifier is None:
+        return
+    parts: Sequence[Verifier] = getattr(verifier, "parts", ())
+    for part in parts:
+        _require_reading(part, draft, target)
+    told = any(internals_wanted(verifier, model.identity) is not None for model in (draft, target))
+    if told and not parts and verifier.arguments.get("model") is None:
+        raise UsageError(
+            f"{verifier.name} knows of a step only what it was told while the step was written, and a checkpoint does"
+            " not hold that: a run that went on from one would take another course.",
+            remedy="Name the verifier's model (model=…), so that it can read steps, or leave out the checkpointer.",
         )
 
 

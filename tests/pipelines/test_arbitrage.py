@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from draftproof.errors import UnknownNameError, UsageError
 from draftproof.language_model import Ability
@@ -378,3 +379,38 @@ def test_collecting_needs_the_drafts_log_probabilities() -> None:
         create_arbitrage(
             silent, ScriptedModel(TARGET), policy="collect", verifier=ScriptedJudge(lambda _: 1.0), log=Log()
         )
+
+
+class ToldOnly(ScriptedJudge):
+    """Judges by what it is told while the step is written, as an uncertainty head without its model does."""
+
+    needs_layers: tuple[int, ...] = ()
+    needs_top = 0
+
+    def knows(self, writer: str) -> bool:
+        return writer.startswith("draft#")
+
+    def offer(self, step: Any, completion: Any, *, writer: str) -> None:
+        pass
+
+
+class MadeOf(ScriptedJudge):
+    parts: Any = ()
+
+
+def test_a_checkpointer_is_refused_where_a_resumed_run_would_take_another_course() -> None:
+    """What the verifier was told is in no checkpoint: another process would have nothing to judge by."""
+    models = ScriptedModel(["a"], "draft"), ScriptedModel(["b"], "target")
+    told = ToldOnly(lambda subject: 0.9)
+    made = MadeOf(lambda subject: 0.9)
+    made.parts = (ScriptedJudge(lambda subject: 0.9), told)
+    for verifier in (told, made):
+        with pytest.raises(UsageError, match="a checkpoint does not hold that"):
+            create_arbitrage(*models, log=Log(), verifier=verifier, checkpointer=InMemorySaver())
+        create_arbitrage(*models, log=Log(), verifier=verifier)
+    reading = ToldOnly(lambda subject: 0.9, arguments={"model": "draft"})
+    for allowed in (reading, ScriptedJudge(lambda subject: 0.9)):
+        create_arbitrage(*models, log=Log(), verifier=allowed, checkpointer=InMemorySaver())
+    others = ScriptedModel(["a"], "other"), ScriptedModel(["b"], "target")
+    create_arbitrage(*others, log=Log(), verifier=told, checkpointer=InMemorySaver())
+    create_arbitrage(*models, log=Log(), policy="draft-only", checkpointer=InMemorySaver())
