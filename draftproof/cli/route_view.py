@@ -45,20 +45,27 @@ def legend() -> Text:
 
 
 def route_view(trace: Trace, output: Mapping[str, Any], others: Iterable[StoredVerdict]) -> RenderableType:
-    """A pipeline's course: each step with its writer, what was compared to decide it, and what was discarded.
+    """A pipeline's course: each step with its writer, what was compared to decide it, and what was discarded. Of
+    several attempts or candidates, each with its own steps.
 
     `output` is a `draftproof.pipelines.step_state.StepOutput`; `others` are verdicts of other verifiers about steps.
     """
-    from draftproof.cli.trace_view import verdict_lines
+    from draftproof.cli.verdicts_solutions import choice_line, is_kept, solution_end, solution_head, solutions_of
 
     by_step: dict[int, list[StoredVerdict]] = {}
     for verdict in others:
         by_step.setdefault(verdict.subject.position, []).append(verdict)
     parts: list[RenderableType] = [_header(trace, output), plain(str(output["problem"]).strip(), "italic"), Text()]
-    for position, step in enumerate(output["steps"]):
-        parts += _step(position, step)
-        for verdict in by_step.get(position, ()):
-            parts += [Padding(line, (0, 0, 0, 4)) for line in verdict_lines(verdict)]
+    solutions = solutions_of(output)
+    for number, solution in enumerate(solutions):
+        parts.append(solution_head(output, number))
+        parts += _steps(solution["steps"], by_step if is_kept(output, number) else {})
+        parts += solution_end(output, number)
+    if not solutions:
+        parts += _steps(output["steps"], by_step)
+    choice = choice_line(output)
+    if choice is not None:
+        parts.append(choice)
     undecided = output.get("undecided") or {}
     for text in undecided.get("written") or ():
         parts.append(_discarded(text, "written, and nothing followed"))
@@ -72,6 +79,18 @@ def _header(trace: Trace, output: Mapping[str, Any]) -> Text:
     return Text.assemble(
         plain(str(name), "bold"), plain(f"  {trace.digest[:19]}  by {output['pipeline']}{attempt}", "dim")
     )
+
+
+def _steps(steps: Iterable[Mapping[str, Any]], others: Mapping[int, Iterable[StoredVerdict]]) -> list[RenderableType]:
+    """Each step, and what other verifiers said of it."""
+    from draftproof.cli.trace_view import verdict_lines
+
+    parts: list[RenderableType] = []
+    for position, step in enumerate(steps):
+        parts += _step(position, step)
+        for verdict in others.get(position, ()):
+            parts += [Padding(line, (0, 0, 0, 4)) for line in verdict_lines(verdict)]
+    return parts
 
 
 def _step(position: int, step: Mapping[str, Any]) -> list[RenderableType]:
@@ -120,10 +139,12 @@ def _end(output: Mapping[str, Any]) -> list[RenderableType]:
     finish = str(output["finish"])
     outcome = {"end": Outcome.ACCEPT, "error": Outcome.ERROR}.get(finish, Outcome.REJECT)
     error = f"  {one_line(str(output['error']), 160)}" if output.get("error") else ""
+    checked = Outcome(output["outcome"]) if output.get("outcome") else None
+    said = plain("") if checked is None else plain(f", check: {checked.value}", COLOURS[checked])
     counts = output["counts"]
     return [
         Text(),
-        Text.assemble(plain("ended: ", "bold"), plain(finish, COLOURS[outcome]), plain(error, "yellow")),
+        Text.assemble(plain("ended: ", "bold"), plain(finish, COLOURS[outcome]), said, plain(error, "yellow")),
         plain(tokens_line(counts), "dim"),
     ]
 

@@ -99,7 +99,8 @@ def query(
 @app.command(
     "show",
     help="A trace step by step, coloured by outcome, with the evidence of every verdict. Of a trace that a pipeline "
-    "wrote, its route: who wrote each step, what was compared to decide it, and what was discarded. With --run, "
+    "wrote, its route: who wrote each step, what was compared to decide it, and what was discarded; each attempt with "
+    "its check, each candidate with its standing. With --run, "
     "--verifier or --history, the verdicts themselves.",
 )
 def show(
@@ -280,14 +281,14 @@ def _filter(
 
 
 def _route(store: VerdictStore, opening: str) -> Mapping[str, Any] | None:
-    """The course that the verdicts about an opening tell of; None where they tell of none that goes step by step."""
+    """The course that the verdicts about an opening tell of; None where they tell of none."""
     from draftproof.batch.courses import course_of
     from draftproof.errors import InputError, MissingExtraError
 
     try:
         return course_of(store, opening)
     except (InputError, UnknownNameError, MissingExtraError):
-        return None  # several attempts, or not all of the verdicts are here: they are shown one by one
+        return None  # not all of the verdicts are here, or an older version wrote them: they are shown one by one
 
 
 def _print_rows(rows: list[StoredVerdict]) -> int:
