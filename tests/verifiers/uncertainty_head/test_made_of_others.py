@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from draftproof.drafting.language_models.local import LocalLanguageModel
-from draftproof.language_model import Completion, Context, Request
+from draftproof.drafting.models.load import LoadedModel
+from draftproof.language_model import Completion, Context, Decoding, Request
 from draftproof.pipelines.step_internals import internals_wanted
-from draftproof.subject import Subject, step_subjects
+from draftproof.pipelines.step_loop import Writer
+from draftproof.pipelines.step_state import StepSettings
+from draftproof.subject import Granularity, Subject, SubjectKey, step_subjects
 from draftproof.trace import Step, Trace
 from draftproof.verdict import Outcome
 from draftproof.verifier import Verifier, identity
@@ -24,6 +27,10 @@ from draftproof.verifiers.combining.stored import FittedFor
 from draftproof.verifiers.combining.weighted import Weighted, naive_bayes
 from draftproof.verifiers.internals import TakesInternals
 from draftproof.verifiers.uncertainty_head.baselines import TokenEntropyVerifier
+from draftproof.verifiers.uncertainty_head.features import FeatureSet
+from draftproof.verifiers.uncertainty_head.head import HeadConfig, StepHead
+from draftproof.verifiers.uncertainty_head.head_files import Base, HeadRecord, save_head
+from draftproof.verifiers.uncertainty_head.reader import Reader
 from draftproof.verifiers.uncertainty_head.verifier import UncertaintyHeadVerifier
 from tests.verifiers.combining.scripted import Log, Scripted, labelled
 
@@ -154,3 +161,23 @@ def test_combinations_of_others_take_no_internals(writer: LocalLanguageModel) ->
     for make in MADE:
         verifier = make(Scripted(column=1))
         assert internals_wanted(verifier, writer.identity) is None
+
+
+@pytest.mark.parametrize("make", [lambda part: part, conformal], ids=["alone", "made into another"])
+def test_a_pipeline_s_writer_asks_for_all_that_is_needed(
+    make: Callable[[Verifier], Verifier], loaded: LoadedModel, writer: LocalLanguageModel, tmp_path: Path
+) -> None:
+    """A head that looks at states and at the largest probabilities, in the loop that writes steps."""
+    wanted = FeatureSet(layers=(1,), top=4)
+    reader, head = Reader(loaded, wanted), StepHead(HeadConfig(64 + 3 + 4, width=16, heads=2))
+    base = Base.of(loaded.model.info, reader.writer)
+    save_head(tmp_path, head, HeadRecord(base, wanted, tuple(sorted(reader.blank))))
+    part = UncertaintyHeadVerifier(str(tmp_path))
+    verifier = make(part)
+    internals = internals_wanted(verifier, writer.identity)
+    assert internals is not None
+    settings = StepSettings(max_step_tokens=10)
+    text = Writer("draft", writer, Decoding(), settings, internals).write(PROBLEM, [], "answer", opening="o")["text"]
+    key = SubjectKey(trace_digest="o", granularity=Granularity.STEP, position=0)
+    (verdict,) = part.check([Subject(key=key, problem=PROBLEM, text=text)])
+    assert (verdict.raw["mode"], verdict.score is None) == ("online", False)

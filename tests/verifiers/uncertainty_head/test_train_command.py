@@ -14,7 +14,7 @@ from draftproof.errors import InputError, UsageError
 from draftproof.registry import create_verifier
 from draftproof.subject import step_subjects
 from draftproof.verifiers.uncertainty_head.head_files import load_head
-from tests.verifiers.uncertainty_head.conftest import marked_traces
+from tests.verifiers.uncertainty_head.conftest import marked_traces, save_ascii_model
 
 SHORT = ("--epochs", "8", "--width", "16", "--learning-rate", "0.003")
 
@@ -112,6 +112,19 @@ def test_an_exact_verifier_labels_what_has_no_labels(
     assert figures["layers"] == [2]
     assert figures["silent"] == ["p-true"]
     assert load_head(tmp_path).record.features.top == 4
+
+
+def test_a_judge_may_label_and_what_it_cannot_tell_is_no_label(ascii_folder: Path, tmp_path: Path) -> None:
+    """This one has random weights and says neither yes nor no: nothing is learnt from that."""
+    judge = save_ascii_model(tmp_path / "judge", context=2048)
+    file = tmp_path / "traces.jsonl"
+    file.write_text(json.dumps({"problem": "Sum 1?", "steps": ["1 + 2 = 3.", "So it is 4."]}) + "\n")
+    command = ["--model", ascii_folder, "--traces", file, "--out", tmp_path / "head", "--quiet"]
+    with pytest.raises(InputError, match="There are 0 wrong and 0 right steps"):
+        run(*command, "--labels", f"judge:model={judge}")
+    (line,) = (tmp_path / "head/stages/labels.jsonl").read_text().splitlines()
+    assert json.loads(line)["labels"] == ["unknown", "unknown"]
+    assert json.loads(line)["verifier"].startswith("judge@1#")
 
 
 def test_a_head_that_is_not_worth_its_training_comes_with_a_warning(
