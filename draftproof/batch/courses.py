@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from draftproof.batch.problems import Problem
@@ -52,17 +53,21 @@ def is_pipeline_run(run: Run) -> bool:
 
 
 def solved_of_run(store: VerdictStore, run: Run) -> Iterator[Solved]:
-    """What became of each problem of a pipeline run, in their order; those without an end are left out."""
+    """What became of each problem of a pipeline run, in their order; those without an end are left out.
+
+    As known count those whose end another run stored: their times are that run's.
+    """
     mark = next(each.identity for each in run.verifiers if each.identity.startswith(MARK))
     rows = store.iter_verdicts(VerdictFilter(run=run.id, verifier=mark))
-    ends = {row.subject.trace_digest: row.verdict for row in rows if row.payload is not None}
+    ends = {row.subject.trace_digest: row for row in rows if row.payload is not None}
     for opening in store.run_traces(run.id):
-        verdict = ends.get(opening.digest)
-        if verdict is None:
+        row = ends.get(opening.digest)
+        if row is None:
             continue
+        verdict = row.verdict
         finished = verdict.raw["trace"]
         trace = None if finished is None else store.get_trace(str(finished)).trace
-        yield recalled(problem_of(opening), verdict, trace)
+        yield replace(recalled(problem_of(opening), verdict, trace), known=row.run != run.id)
 
 
 def problem_of(opening: Trace) -> Problem:

@@ -6,7 +6,8 @@
 Each problem is one small graph in one of `workers` threads; local models read what all threads ask for together. Every
 verdict is in the store before the graph goes on from it. When a problem is finished, its trace is stored, and then a
 verdict `solved@1#…` of the problem's opening, which is what the conservation law counts: problems = finished (accepted:
-the model ended its answer; rejected: it was cut off) + errored, exactly.
+the model ended its answer, and the check, where there is one, accepted it; rejected or abstained: not so) + errored
+(the pipeline or its check), exactly.
 
 Running again resumes: what is solved is read from the store. What was begun is begun anew under the same keys, and what
 comes out must be what is stored already; where it is not, or a model cannot be held to it, another attempt gets an
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from draftproof.batch.problems import Problem
+from draftproof.batch.route_counts import counts_of_course
 from draftproof.batch.route_log import Diverged, RouteLog, Stopped
 from draftproof.batch.solved import Course, Solved, mark_of, opening_key, recalled, same_answer, solved_verdict, stated
 from draftproof.batch.stopping import Stopping
@@ -190,7 +192,7 @@ class PipelineRun:
         solved = first.future.result()
         if solved.problem is not first.problem:
             solved = solved.of(first.problem)
-        self.tally.add(solved)
+        self.tally.add(solved, counts_of_course(self._store, solved.opening))
         return solved
 
     def _place(self, problem: Problem, *, start: int = 0, join: bool = False) -> tuple[int, Trace, Verdict | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from draftproof.batch.route_counts import RouteCounts
 from draftproof.batch.solved import Solved
 from draftproof.batch.tally import Tally
 from draftproof.metrics.bootstrap import Interval, bootstrap
@@ -47,11 +48,18 @@ class Measured:
     run: str
     problems: int
     failed: int
+    timed: int
+    """Problems that the latencies are of: those that this run itself solved. What an earlier run had solved took its
+    time then, in other company."""
+    decided: int
+    """Steps that somebody had to decide about."""
+    unjudged: dict[str, int]
+    """Of those, by reason, what nobody could judge."""
     accuracy: Interval
     acceptance: Interval
     """Share of steps that the draft model wrote."""
     seconds: Interval
-    """Mean wall clock a problem."""
+    """Mean wall clock a problem, of the timed ones."""
     p95_seconds: float | None
     target_tokens: Interval
     """Mean a problem, of all that the target wrote, kept or not."""
@@ -66,24 +74,31 @@ class Measured:
         return told
 
 
-def measure(setting: Setting, run: str, solved: Sequence[Solved]) -> Measured:
-    """The measures of all problems of a setting. A failure is a wrong answer; it has no latency and no steps."""
+def measure(setting: Setting, run: str, solved: Sequence[Solved], routes: Callable[[str], RouteCounts]) -> Measured:
+    """The measures of all problems of a setting. A failure is a wrong answer; it has no latency and no steps.
+
+    `routes` tells how the steps of an opening were decided; see `draftproof.batch.route_counts`.
+    """
     solved = sorted(solved, key=lambda one: (one.problem.line, one.problem.text))  # the same draws, whoever was first
     tally = Tally()
     for one in solved:
         tally.read += 1
-        tally.add(one)
+        tally.add(one, routes(one.opening))
     ended = [one for one in solved if not one.failed]
     referenced = [one for one in solved if one.problem.answer is not None]
-    seconds = [one.seconds for one in ended]
+    timed = [one for one in ended if not one.known]
+    seconds = [one.seconds for one in timed]
     return Measured(
         setting=setting,
         run=run,
         problems=len(solved),
         failed=tally.failed,
+        timed=len(timed),
+        decided=tally.routes.decided,
+        unjudged=dict(tally.routes.unjudged),
         accuracy=_interval(referenced, _mean, [one.correct is True for one in referenced]),
         acceptance=_interval(ended, _share, [_by(one, "draft") for one in ended], [_steps(one) for one in ended]),
-        seconds=_interval(ended, _mean, seconds),
+        seconds=_interval(timed, _mean, seconds),
         p95_seconds=float(np.quantile(seconds, 0.95)) if seconds else None,
         target_tokens=_interval(ended, _mean, [one.counts.get("target_tokens", 0) for one in ended]),
         draft_tokens=_interval(ended, _mean, [_draft_tokens(one) for one in ended]),

@@ -1,10 +1,12 @@
-"""What became of the problems of a pipeline run together: counts, acceptance, accuracy, tokens by writer."""
+"""What became of the problems of a pipeline run together: counts, acceptance, accuracy, tokens by writer, and what
+could not be judged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from draftproof.batch.route_counts import RouteCounts
 from draftproof.batch.solved import Solved
 
 
@@ -29,6 +31,9 @@ class Tally:
     """Sums of the outputs' counts: tokens by writer, calls, escalations."""
     seconds: float = 0.0
     """Sum of the problems' wall clocks."""
+    routes: RouteCounts = field(default_factory=RouteCounts)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Of pipelines that check their own solutions, what the checks came to: accept, reject, abstain, error."""
 
     @property
     def remaining(self) -> int:
@@ -43,7 +48,7 @@ class Tally:
     def accuracy(self) -> float | None:
         return self.right / self.referenced if self.referenced else None
 
-    def add(self, one: Solved) -> None:
+    def add(self, one: Solved, routes: RouteCounts) -> None:
         self.known += one.known
         self.finishes[one.finish] = self.finishes.get(one.finish, 0) + 1
         if one.failed:
@@ -58,6 +63,9 @@ class Tally:
         for name, count in one.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
         self.seconds += one.seconds
+        self.routes += routes
+        if one.outcome:
+            self.outcomes[one.outcome] = self.outcomes.get(one.outcome, 0) + 1
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -67,12 +75,14 @@ class Tally:
             "remaining": self.remaining,
             "known": self.known,
             "finishes": dict(sorted(self.finishes.items())),
+            "outcomes": dict(sorted(self.outcomes.items())),
             "with_reference": self.referenced,
             "right": self.right,
             "accuracy": self.accuracy,
             "steps": self.steps,
             "steps_by_target": self.by_target,
             "acceptance": self.acceptance,
+            **self.routes.as_json(),
             "counts": dict(self.counts),
             "seconds_per_problem": self.seconds / (self.solved + self.failed) if self.solved + self.failed else None,
         }

@@ -38,19 +38,24 @@ Pipelines:
   threshold; `router` where a fitted router thinks that the target would do no better; `oracle` writes both and takes
   the better; `collect` does so too, and writes the rows that a router is fitted to; `draft-only`, `target-only`.
 - **glimp-router**: where the first token of a step is uncertain (entropy above the threshold, in nats), the target
-  writes the step. The answer is always the target's.
-- **spec-reason**: the target rates each drafted step from 0 to 9, and rewrites those below the threshold.
+  writes the step. The answer is always the target's. A negative threshold leaves everything to the target.
+- **spec-reason**: the target rates each drafted step from 0 to 9, and rewrites those below the threshold. It has to
+  follow instructions: the pocket target cannot rate, and every draft would be thrown away.
 - **solve-detect-verify**: the target solves, a verifier checks, and what is wrong is tried again, critique in view.
+  Only what the check accepts counts as solved.
 - **best-of-n**: the target writes several solutions, and `--policy vote`, `score` or `weighted-vote` chooses.
 
 On a terminal every problem is a row of blocks, one a step: green by the draft model, magenta by the target, and a dim
 one where a draft was discarded. Every verdict is stored before anything is decided by it; draftproof verdicts show
 tells the course of a problem again. Running the same command again resumes: what is solved is not solved again.
 
-`--sweep` runs many thresholds, and draws accuracy against acceptance, latency and target tokens.
+Where a verifier abstains or fails, the target writes. The summary says of how many steps that was, and why.
 
-Exit status: 0 all solved · 3 some problems errored or lines were unreadable · 6 the store cannot be used ·
-130/143 stopped, run the same command to go on."""
+`--sweep` runs many thresholds, and draws accuracy against acceptance, latency and target tokens. RSD is among them
+where `--verifier` names what gives rewards, such as a process reward model.
+
+Exit status: 0 all came to an end · 3 some problems, or checks of solutions, errored, or lines were unreadable ·
+6 the store cannot be used · 130/143 stopped, run the same command to go on."""
 
 WORKERS = 8
 
@@ -211,6 +216,7 @@ def _run_once(
     except BrokenPipeError:  # as in `| head`: nobody reads on, and the same command goes on from here
         discard(sys.stdout)
         raise typer.Exit(ExitStatus.SETTLED) from None
+    failed = run.tally.failed or run.tally.outcomes.get("error")
     for line in summary_lines(run.tally, sink.count, run_seconds=run.seconds):
         say(line)
     for line in rejects_lines({str(sink.path): sink.count} if sink.count else {}):
@@ -220,7 +226,7 @@ def _run_once(
         first = next((each for each in store.run_traces(run.id)), None)
         if first is not None:
             say(f"              draftproof verdicts show {first.digest[7:19]}{store_argument}")
-    raise typer.Exit(ExitStatus.ITEMS_FAILED if sink.count or run.tally.failed else ExitStatus.SETTLED)
+    raise typer.Exit(ExitStatus.ITEMS_FAILED if sink.count or failed else ExitStatus.SETTLED)
 
 
 def _rows(store: VerdictStore, solved: Solved, output: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:

@@ -67,7 +67,8 @@ LISTINGS = {
             "spec-reason",
             "draftproof.pipelines.spec_reason",
             "spec_reason",
-            "The target rates each step of the draft model with one digit, and rewrites those it rates low.",
+            "The target rates each step of the draft model with one digit, and rewrites those it rates low. It has to "
+            "follow instructions, which the pocket target does not.",
             verifier_option="",
         ),
         Listing(

@@ -1,4 +1,4 @@
-"""What a pipeline run ends with: the law of its problems, accuracy, acceptance, tokens by writer."""
+"""What a pipeline run ends with: the law of its problems, accuracy, acceptance, tokens, and what nobody judged."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from draftproof.cli.route_view import tokens_line
 
 if TYPE_CHECKING:
     from draftproof.batch.tally import Tally
+
+
+_CHECKS = {"accept": "accepted", "reject": "rejected", "abstain": "could not judge", "error": "failed on"}
 
 
 def conservation_line(tally: Tally, rejected: int) -> str:
@@ -24,6 +27,8 @@ def conservation_line(tally: Tally, rejected: int) -> str:
 
 def summary_lines(tally: Tally, rejected: int, *, run_seconds: float | None = None) -> list[str]:
     """For people, a line each."""
+    from draftproof.batch.route_counts import unjudged_line
+
     lines = [conservation_line(tally, rejected)]
     ended = tally.solved + tally.failed
     if not ended:
@@ -32,11 +37,19 @@ def summary_lines(tally: Tally, rejected: int, *, run_seconds: float | None = No
     if unfinished:
         told = ", ".join(f"{name} {count:,}" for name, count in unfinished.items())
         lines.append(f"of the finished, without an answer: {told}")
+    if tally.outcomes:
+        told = ", ".join(
+            f"{words} {tally.outcomes[name]:,}" for name, words in _CHECKS.items() if name in tally.outcomes
+        )
+        lines.append(f"of the solutions, its own check {told}")
     if tally.accuracy is not None:
         lines.append(f"accuracy {tally.accuracy:.1%}: {tally.right:,} of {tally.referenced:,} with a reference answer")
     if tally.acceptance is not None:
         by_draft = tally.steps - tally.by_target
         lines.append(f"acceptance {tally.acceptance:.1%}: {by_draft:,} of {tally.steps:,} steps by the draft model")
+    unjudged = unjudged_line(tally.routes.decided, tally.routes.unjudged)
+    if unjudged is not None:
+        lines.append(unjudged)
     lines.append(tokens_line(tally.counts))
     pace = f"{tally.seconds / ended:.3f} s a problem"
     if run_seconds is not None:

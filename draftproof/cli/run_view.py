@@ -96,6 +96,8 @@ class RunView:
         ]
         if tally.referenced:
             parts.append(f"right {tally.right:,} of {tally.referenced:,}")
+        if tally.routes.unjudged:
+            parts.append(f"not judged {tally.routes.unjudged.total():,} of {tally.routes.decided:,}")
         if tally.failed:
             parts.append(f"{tally.failed:,} errored")
         return " · ".join(parts)
@@ -135,6 +137,8 @@ def _print_row(solved: Solved) -> None:
         row.append_text(plain(f"  not {one_line(reference, _ANSWER)}", "dim"))
     if solved.failed:
         row.append_text(plain(f"  {one_line(solved.error, 80)}", "yellow"))
+    if solved.outcome and solved.outcome != "accept":
+        row.append_text(plain(f"  its check: {one_line(solved.outcome, _ANSWER)}", "yellow"))
     if solved.known:
         row.append_text(plain("  known", "dim"))
     screen.print(row, soft_wrap=True)

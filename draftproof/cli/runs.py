@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,6 +115,7 @@ def show(
 def _tally(store: VerdictStore, run: Run, totals: list[Conservation]) -> Tally | None:
     """Of a pipeline run: what became of its problems."""
     from draftproof.batch.courses import is_pipeline_run, solved_of_run
+    from draftproof.batch.route_counts import counts_of_course
     from draftproof.batch.tally import Tally
 
     if not is_pipeline_run(run):
@@ -121,18 +123,45 @@ def _tally(store: VerdictStore, run: Run, totals: list[Conservation]) -> Tally |
     planned = next(total for total in totals if total.planned)
     tally = Tally(read=planned.subjects - planned.skipped)  # what was skipped was begun again as another attempt
     for solved in solved_of_run(store, run):
-        tally.add(solved)
+        tally.add(solved, counts_of_course(store, solved.opening))
     return tally
 
 
 def _show_sweep(store: VerdictStore, run: Run, folder: Path | None, as_json: bool) -> None:
+    """Settings are compared over the same problems only: unfinished runs are left out, and problems that not every
+    other run has."""
     from draftproof.batch.courses import solved_of_run, sweep_runs
+    from draftproof.batch.route_counts import counts_of_course
     from draftproof.batch.sweep_measures import Setting, measure
     from draftproof.cli.run_folder import RunFolder
+    from draftproof.cli.screen import say, visible
     from draftproof.cli.sweep_report import write_report
+    from draftproof.errors import UsageError
+    from draftproof.store.records import RunStatus
 
-    runs = sweep_runs(store, run)
-    measured = [measure(Setting.recorded(each.settings), each.id, list(solved_of_run(store, each))) for each in runs]
+    runs = []
+    for each in sweep_runs(store, run):
+        if each.status is RunStatus.FINISHED:
+            runs.append(each)
+        else:
+            say(visible(f"left out: {Setting.recorded(each.settings)}, run {each.id[:8]}, is {each.status.value}"))
+    if not runs:
+        raise UsageError("No setting of this sweep was finished.", remedy="Run its command again: it goes on.")
+    solved = {each.id: list(solved_of_run(store, each)) for each in runs}
+    common = set.intersection(*({one.problem.text for one in of_run} for of_run in solved.values()))
+    if not common:
+        raise UsageError("The settings of this sweep have no problem in common.")
+    if any(one.problem.text not in common for of_run in solved.values() for one in of_run):
+        say(f"compared over the {len(common):,} problems that all settings have")
+    measured = [
+        measure(
+            Setting.recorded(each.settings),
+            each.id,
+            [one for one in solved[each.id] if one.problem.text in common],
+            partial(counts_of_course, store),
+        )
+        for each in runs
+    ]
     models = f"{run.settings['draft']} and {run.settings['target']}, {run.settings['workers']} at once"
     write_report(measured, None if folder is None else RunFolder(folder), models=models, as_json=as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from draftproof.plots.chart import Axis, Point, Series, chart
@@ -11,13 +12,16 @@ from draftproof.plots.chart import Axis, Point, Series, chart
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.text import Text
+
     from draftproof.batch.sweep_measures import Measured
     from draftproof.cli.run_folder import RunFolder
     from draftproof.metrics.bootstrap import Interval
 
-_FILE_WIDTH = 110
+_FILE_WIDTH = 140
 """Characters of the table where it goes into a file or pipe."""
 _ACCURACY = Axis("accuracy (% of problems)", within=(0.0, 1.0), percent=True)
+_LATENCY = Axis("mean wall clock of a problem (s)", within=(0.0, float("inf")))
 _CHARTS: dict[str, tuple[str, Axis, Callable[[Measured], Interval]]] = {
     "accuracy-by-acceptance.svg": (
         "Accuracy and acceptance",
@@ -26,7 +30,7 @@ _CHARTS: dict[str, tuple[str, Axis, Callable[[Measured], Interval]]] = {
     ),
     "accuracy-by-latency.svg": (
         "Accuracy and latency",
-        Axis("mean wall clock of a problem (s)", within=(0.0, float("inf"))),
+        _LATENCY,
         lambda each: each.seconds,
     ),
     "accuracy-by-target-tokens.svg": (
@@ -57,6 +61,10 @@ def draw(measured: Sequence[Measured], folder: RunFolder, *, models: str) -> lis
     note = f"{problems:,} problems · {models} · bars: 95 % bootstrap intervals over problems"
     written = []
     for name, (title, axis, across) in _CHARTS.items():
+        if axis is _LATENCY:
+            least, most = min(each.timed for each in measured), max(each.timed for each in measured)
+            timed = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+            axis = replace(axis, label=f"{axis.label}, of the {timed} that this run solved itself")
         series = _series(measured, across)
         if any(each.points for each in series):
             written.append(folder.write(name, chart(title, axis, _ACCURACY, series, note=note)))
@@ -81,35 +89,41 @@ def _series(measured: Sequence[Measured], across: Callable[[Measured], Interval]
 def print_table(measured: Sequence[Measured]) -> None:
     from rich.table import Table
 
-    from draftproof.cli.screen import out, plain
+    from draftproof.batch.route_counts import unjudged_line
+    from draftproof.cli.screen import out, plain, say, visible
 
     screen = out()
     if not screen.is_terminal:
         screen.width = max(screen.width, _FILE_WIDTH)
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in (
-        "setting",
-        "accuracy [95 %]",
-        "accepted",
-        "target tokens",
-        "draft tokens",
-        "s/problem",
-        "p95",
-        "errors",
-    ):
+    columns: dict[str, Callable[[Measured], Text]] = {
+        "setting": lambda each: plain(str(each.setting), "bold"),
+        "problems": lambda each: plain(f"{each.problems:,}", "dim"),
+        "accuracy [95 %]": lambda each: plain(_percent(each.accuracy.value)) + plain(_ends(each.accuracy), "dim"),
+        "accepted": lambda each: plain(_percent(each.acceptance.value)),
+        "target tokens": lambda each: plain(_number(each.target_tokens.value, 1)),
+        "draft tokens": lambda each: plain(_number(each.draft_tokens.value, 1)),
+        "s/problem": lambda each: plain(_number(each.seconds.value, 3)),
+        "p95": lambda each: plain(_number(each.p95_seconds, 3), "dim"),
+        "timed": lambda each: plain(f"{each.timed:,}", "dim"),
+        "not judged": lambda each: plain(
+            f"{sum(each.unjudged.values()):,} of {each.decided:,}", "yellow" if each.unjudged else "dim"
+        ),
+        "errors": lambda each: plain(f"{each.failed:,}", "yellow" if each.failed else "dim"),
+    }
+    if not any(each.unjudged for each in measured):
+        del columns["not judged"]
+    if all(each.timed == each.problems - each.failed for each in measured):
+        del columns["timed"]
+    for name in columns:
         table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=True)
     for each in measured:
-        table.add_row(
-            plain(str(each.setting), "bold"),
-            plain(_percent(each.accuracy.value)) + plain(_ends(each.accuracy), "dim"),
-            plain(_percent(each.acceptance.value)),
-            plain(_number(each.target_tokens.value, 1)),
-            plain(_number(each.draft_tokens.value, 1)),
-            plain(_number(each.seconds.value, 3)),
-            plain(_number(each.p95_seconds, 3), "dim"),
-            plain(f"{each.failed:,}", "yellow" if each.failed else "dim"),
-        )
+        table.add_row(*(cell(each) for cell in columns.values()))
     screen.print(table)
+    for each in measured:
+        if each.unjudged:
+            line = unjudged_line(each.decided, each.unjudged)
+            say(visible(f"{each.setting}: {line}"))
 
 
 def _percent(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -29,10 +30,12 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "spec-reason": (1.0, 3.0, 5.0, 7.0, 9.0),
 }
 """Thresholds on each policy's own scale: rewards and probabilities, nats, digits."""
+_REWARDS_WANTED = "RSD needs rewards that a model gives, such as --verifier process-reward:model=DIR"
 SERIES = {
     "draft-only": "draft only",
     "target-only": "target only",
     "rsd": "RSD",
+    "exact": "exact rewards",
     "router": "router",
     "oracle": "oracle",
     "glimp-router": "GlimpRouter",
@@ -56,9 +59,12 @@ def sweep_settings(
     """What is to be run: always the draft model and the target alone, then every threshold of every policy.
 
     Arbitrage is swept with all of its policies that can be, and GlimpRouter beside them; with `policy`, that one alone.
+    RSD is among them where a verifier is named: what is known of the pocket problems is the truth, and no reward model
+    tells that. Named all the same, it is drawn as what it is.
     """
     from draftproof.batch.sweep_measures import Setting
-    from draftproof.cli.run_setup import listing_of, set_up, verifier_for
+    from draftproof.cli.run_setup import POCKET_VERIFIER, listing_of, set_up, verifier_for
+    from draftproof.cli.screen import say
 
     if pipeline not in SERIES and pipeline != "arbitrage":
         raise UsageError(f"{pipeline} has no threshold to sweep.")
@@ -67,6 +73,11 @@ def sweep_settings(
     numbers = parse_thresholds(thresholds)
     arbitrage = listing_of("arbitrage")
     swept = _swept(pipeline, policy, router)
+    if "rsd" in swept and verifier is None:
+        if policy == "rsd" or pipeline != "arbitrage":
+            raise UsageError(f"{_REWARDS_WANTED}.", remedy="draftproof verifiers list shows what there is.")
+        say(f"RSD is left out: {_REWARDS_WANTED}.")
+        swept.remove("rsd")
     base = set_up(
         pipeline,
         models=models,
@@ -86,11 +97,13 @@ def sweep_settings(
         if of_arbitrage:
             named = f"router:file={router}" if each == "router" and router is not None else verifier
             options = {"policy": each, "verifier": verifier_for(listing, each, named, models)}
+        exact = each == "rsd" and getattr(options.get("verifier"), "name", "") == POCKET_VERIFIER
+        series = SERIES["exact" if exact else each]
         own = numbers if numbers is not None and not (each == "glimp-router" and pipeline == "arbitrage") else None
         for threshold in own or GRIDS[each]:
             setup = base.varied(listing, **options, threshold=threshold)
             setup.check()
-            made.append((Setting(SERIES[each], listing.name, each if of_arbitrage else None, threshold), setup))
+            made.append((Setting(series, listing.name, each if of_arbitrage else None, threshold), setup))
     return made
 
 
@@ -124,6 +137,7 @@ def run_sweep(
     store_argument: str,
 ) -> None:
     """Every setting, one after the other, each a run of its own in the store, all of them one sweep."""
+    from draftproof.batch.route_counts import counts_of_course
     from draftproof.batch.sweep_measures import measure
     from draftproof.cli.run_folder import RESULTS
     from draftproof.cli.run_job import solve
@@ -150,7 +164,7 @@ def run_sweep(
         say(f"{title}: {conservation_line(run.tally, sink.count)}")
         if not solved:
             raise InputError(f"{job.file} holds no problem that could be read.", remedy="See the rejects file.")
-        measured.append(measure(setting, run.id, solved))
+        measured.append(measure(setting, run.id, solved, partial(counts_of_course, store)))
         folder.add(SETTINGS_FILE, measured[-1].as_json())
     first = settings[0][1]
     models = f"{first.draft.identity} and {first.target.identity}, {job.workers} at once"

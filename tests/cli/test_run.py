@@ -20,7 +20,7 @@ import pytest
 
 from draftproof.cli import run_setup
 from draftproof.store.verdict_store import VerdictStore
-from tests.batch.stub_models import CountingModel
+from tests.batch.stub_models import CountingJudge, CountingModel
 from tests.cli.test_terminal import HOSTILE, obeyed
 
 Cli = Callable[..., Any]
@@ -181,7 +181,6 @@ def test_limit_and_settings_are_heeded(
         pytest.param(("glimp-router", "problems.jsonl", "--set", "max_steps"), "key=value", id="no-value"),
         pytest.param(("glimp-router", "problems.jsonl", "--set", "max_steps=0"), "at least 1", id="a-wrong-value"),
         pytest.param(("glimp-router", "problems.jsonl", "--set", "temperature=hot"), "temperature", id="no-number"),
-        pytest.param(("glimp-router", "problems.jsonl", "--threshold", "-1"), "at least 0", id="below-all-entropies"),
         pytest.param(("glimp-router", "problems.jsonl", "--threshold", "nan"), "nan", id="no-threshold"),
         pytest.param(("glimp-router", "problems.jsonl", "--thresholds", "1"), "--sweep", id="thresholds-of-no-sweep"),
         pytest.param(("glimp-router", "problems.jsonl", "--rejects", "problems.jsonl"), "written over", id="rejects"),
@@ -241,6 +240,60 @@ def test_pipelines_and_their_settings_are_listed(cli: Cli) -> None:
     for name in ("arbitrage", "glimp-router", "spec-reason", "first_steps", "max_step_tokens", "temperature"):
         assert name in ended.out
     assert "on_trace" not in ended.out
+
+
+def test_steps_that_nobody_could_judge_are_told_with_the_reason(
+    cli: Cli, problem_file: Callable[..., Path], counting: dict[str, CountingModel]
+) -> None:
+    """Two answers without a claim that a checker of sums could judge."""
+    file = problem_file({"id": "a", "question": "1 steps", "answer": 1}, {"id": "b", "question": "1 steps!"})
+    ended = cli("run", "arbitrage", file, *PAIR, "-v", "arithmetic", "--json", "--store", "s.db")
+    assert ended.status == 0, ended.err
+    assert "2 of 4 steps could not be judged: no_claims 2" in ended.err
+    (run,) = cli("runs", "list", "--store", "s.db", "--json").json_lines
+    assert run["counts"]["unjudged"] == {"no_claims": 2}
+    assert cli("runs", "show", run["id"], "--store", "s.db", "--json").json["pipeline"]["unjudged"] == {"no_claims": 2}
+    assert "2 of 4 steps could not be judged" in cli("runs", "show", run["id"], "--store", "s.db").out
+
+
+def test_what_its_own_check_came_to_is_shown(
+    cli: Cli, problem_file: Callable[..., Path], counting: dict[str, CountingModel]
+) -> None:
+    counting["few"].wrong = 1.0  # arithmetic finds each of its attempts wrong
+    words = ("solve-detect-verify", problem_file(*counted(3)), "-t", "few", "-v", "arithmetic", "--store", "s.db")
+    ended = cli("run", *words, "--out", "kept")
+    assert ended.status == 0, ended.err
+    assert "of the solutions, its own check rejected 3" in ended.err
+    assert ended.out.count("its check: reject") == 3
+    told = [json.loads(line)["outcome"] for line in Path("kept/results.jsonl").read_text().splitlines()]
+    assert told == ["reject"] * 3
+    (run,) = cli("runs", "list", "--store", "s.db", "--json").json_lines
+    assert run["counts"]["outcomes"] == {"reject": 3}
+
+
+def test_a_check_that_fails_is_no_success(
+    cli: Cli, problem_file: Callable[..., Path], counting: dict[str, CountingModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(CountingJudge):
+        def check(self, subjects: Any) -> Any:
+            raise TimeoutError("down")
+
+    monkeypatch.setattr(run_setup, "verifier_for", lambda *asked: Broken())
+    words = ("run", "solve-detect-verify", problem_file(*counted(2)), "-t", "many", "--store", "s.db")
+    for _ in range(2):  # now, and when it is read from the store
+        ended = cli(*words)
+        assert ended.status == 3, ended.err
+        assert "its own check failed on 2" in ended.err
+
+
+def test_below_all_entropies_the_target_is_alone(
+    cli: Cli, problem_file: Callable[..., Path], counting: dict[str, CountingModel]
+) -> None:
+    ended = cli("run", "glimp-router", problem_file(*counted(2)), *PAIR, "--threshold", "-inf", "--store", "s.db")
+    assert ended.status == 0, ended.err
+    assert counting["few"].asked == []
+    assert "acceptance 0.0%" in ended.err
+    assert "could not be judged" not in ended.err
 
 
 def test_rows_for_a_router_are_written(
