@@ -97,6 +97,22 @@ def test_there_is_room_for_as_many_steps_as_the_settings_allow() -> None:
     assert (len(output["steps"]), output["finish"]) == (301, "end")
 
 
+def test_what_create_gives_keeps_its_name_and_its_checkpoints() -> None:
+    plan = steps(*(f"Step {number}." for number in range(29)), "The answer is 3.")
+    graph = create_glimp_router(
+        ScriptedModel(plan, "draft"),
+        ScriptedModel(plan, "target"),
+        log=Log(),
+        checkpointer=strict_saver(),
+        interrupt_before=["close"],
+    )
+    config: Any = {"configurable": {"thread_id": "1"}}
+    graph.batch([INPUT], [config])  # type: ignore[list-item]
+    assert graph.get_state(config).next == ("close",)
+    assert graph.name == "glimp_router"
+    assert graph.invoke(None, config)["finish"] == "end"
+
+
 def test_it_can_be_awaited(build: Build, expected: Any) -> None:
     assert untimed(asyncio.run(build(Log()).compile().ainvoke(INPUT))) == untimed(expected)
 
