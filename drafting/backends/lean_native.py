@@ -96,7 +96,8 @@ class NativeLayers:
     @property
     def tokens_at_once(self) -> int:
         """Tokens of a row that plain decoding may write in one call: those of about a millisecond."""
-        return max(1, min(_MOST_AT_ONCE, _SHORT // (self._numbers * 4 * len(self._layers))))
+        a_pass: int = self._numbers * 4 * len(self._layers)
+        return max(1, min(_MOST_AT_ONCE, _SHORT // a_pass))
 
     def write(
         self,

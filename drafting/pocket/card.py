@@ -29,7 +29,7 @@ meant for trying and testing draft-then-verify methods where every step's truth 
 
 - Prompt: the problem and a blank line. Answer: steps with blank lines between, then `The answer is N.`
 - Trained on {examples:,} problems ({steps:,} steps of {batch}), seed {seed}; a held-out problem is among them
-  only by chance.
+  only by chance.{taught}
 - Held-out problems: **{accuracy:.1%}** of {problems:,} final answers right, greedy.
 - First faults: {faults}.
 - {hard_faults} of {all_faults} first faults are in hard steps (carries, large products and quotients), which are
@@ -68,6 +68,7 @@ def record_of(
         "steps": size.steps,
         "batch": size.batch,
         "learning_rate": size.learning_rate,
+        "long_share": size.long_share,
         "seed": seed,
         "digest": loaded.model.info.digest,
         "held_out": {
@@ -85,7 +86,10 @@ def record_of(
 def card(name: str, record: Mapping[str, Any], example: PocketProblem) -> str:
     held = record["held_out"]
     faults = ", ".join(f"{fault.replace('_', ' ')} {count}" for fault, count in held["faults"].items()) or "none"
+    long_share = record.get("long_share", 1.0)
+    less = f"\n- Of the results of long products and quotients, {long_share:.0%} were taught." if long_share < 1.0 else ""
     return _CARD.format(
+        taught=less,
         name=name,
         parameters=record["parameters"],
         layers=record["layers"],

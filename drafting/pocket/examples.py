@@ -29,11 +29,11 @@ class Batch:
     """[B, N]: the id that follows each position where that belongs to the solution, else `IGNORED`."""
 
 
-def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer, *, hard_share: float = 1.0) -> Batch:
+def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer, *, long_share: float = 1.0) -> Batch:
     """Training data of one step. `seed` names the whole stream: held-out problems need another one.
 
-    Of the results of hard calculations only `hard_share` are targets: a model that is taught few of them is sure of
-    easy steps and often wrong in hard ones, as a small model is beside a large one.
+    Of the results of long products and quotients only `long_share` are targets: a model that is taught few of them
+    is sure of easy steps and often wrong in these, as a small model is beside a large one.
     """
     block, within = divmod(step, _TOGETHER)
     source = random.Random(f"{seed}:{block}")  # noqa: S311 - nothing secret
@@ -44,7 +44,7 @@ def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer, *, hard_shar
     solutions = tokenizer.encode_batch([each.solution for each in made])
     rests = [[*each.ids, end] for each in solutions]
     taught = [
-        [*_taught(each, solution.offsets, source, hard_share), True]
+        [*_taught(each, solution.offsets, source, long_share), True]
         for each, solution in zip(made, solutions, strict=True)
     ]
     order = sorted(range(len(made)), key=lambda index: len(starts[index]) + len(rests[index]))
@@ -61,16 +61,16 @@ def batch_of(step: int, size: int, seed: int, tokenizer: Tokenizer, *, hard_shar
 
 
 def _taught(
-    made: PocketProblem, offsets: Sequence[tuple[int, int]], source: random.Random, hard_share: float
+    made: PocketProblem, offsets: Sequence[tuple[int, int]], source: random.Random, long_share: float
 ) -> list[bool]:
     """Which tokens of a solution, between `offsets` of its characters, are targets."""
-    if hard_share >= 1.0:
+    if long_share >= 1.0:
         return [True] * len(offsets)
     hidden: set[int] = set()
     end = 0
     for step in made.steps:
         end += len(step.text)
-        if step.calculation.hard and source.random() >= hard_share:
+        if step.calculation.hard and step.calculation.sign in "*/" and source.random() >= long_share:
             last = end - 1  # the full stop
             hidden.update(range(last - len(str(step.calculation.result)), last))
         end += len(SEPARATOR)

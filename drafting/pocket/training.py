@@ -25,12 +25,12 @@ class PocketSize:
     steps: int
     batch: int = 16
     learning_rate: float = 2e-3
-    hard_share: float = 1.0
-    """Of the results of hard calculations, how many are taught."""
+    long_share: float = 1.0
+    """Of the results of long products and quotients, how many are taught."""
 
 
 FULL = {
-    "draft": PocketSize(hidden=64, layers=2, steps=6000),
+    "draft": PocketSize(hidden=64, layers=2, steps=8500, long_share=0.2),
     "target": PocketSize(hidden=128, layers=3, steps=10_000),
 }
 """The pair that is shipped."""
@@ -69,7 +69,7 @@ def train_pocket(
     model.train()
     while not optimisation.finished:
         step = optimisation.done
-        batch = batch_of(step, size.batch, seed + 1, tokenizer.backend_tokenizer, hard_share=size.hard_share)
+        batch = batch_of(step, size.batch, seed + 1, tokenizer.backend_tokenizer, long_share=size.long_share)
         hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
         loss = cross_entropy(model.lm_head(hidden).flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
         optimisation.step(loss)
