@@ -74,10 +74,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--raw", type=Path)
-    parser.add_argument("--prm", help="folder of a process reward model; without it RSD is left out")
-    parser.add_argument("--router", help="a fitted router; without it that policy is left out")
+    parser.add_argument("--prm", help="folder of `draftproof train process-reward --base pocket-target`")
+    parser.add_argument("--router", help="file of `draftproof train router`, from the rows of `collect`")
     parser.add_argument("--policies", nargs="+", default=["alone", "rsd", "router", "oracle", "glimpse"])
     arguments = parser.parse_args()
+    if arguments.what == "sweep" and not (arguments.prm and arguments.router):
+        print(json.dumps({"benchmark": "routing", "not_run": "no --prm and --router, which are trained first"}))
+        return
     torch.set_num_threads(arguments.threads)
     draft, target = LocalLanguageModel(arguments.draft), LocalLanguageModel(arguments.target)
     if arguments.what == "collect":

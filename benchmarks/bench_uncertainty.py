@@ -49,13 +49,16 @@ BASELINES = ("mean-logprob", "perplexity", "token-entropy", "p-true")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="pocket-target")
-    parser.add_argument("--head", required=True)
-    parser.add_argument("--prm", required=True)
+    parser.add_argument("--head", help="folder of `draftproof train uncertainty-head --model pocket-target`")
+    parser.add_argument("--prm", help="folder of `draftproof train process-reward --base pocket-target`")
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--timed", type=int, default=64, help="problems that writing is timed with")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
+    if not arguments.head or not arguments.prm:
+        print(json.dumps({"benchmark": "uncertainty", "not_run": "no --head and --prm, which are trained first"}))
+        return
     torch.set_num_threads(arguments.threads)
     model = LocalLanguageModel(arguments.model)
     online = UncertaintyHeadVerifier(arguments.head)

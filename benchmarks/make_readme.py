@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from readme_engine import acceptance, compiled_kernels, decode, forward, heads, overheads, policies, rules
+from readme_steps import PICTURE, routing, routing_picture, step_loop, uncertainty
 from readme_table import Line, table
 
 FOLDER = Path(__file__).resolve().parent
@@ -26,6 +27,9 @@ IN_SAMPLE = (
     "**These are in-sample figures**: the reader's rules were written while looking at false alarms in these very "
     "solutions (ProcessBench, GSM8K, multistep arithmetic), no part kept aside. Expect more false alarms elsewhere."
 )
+
+TRAINED = ("routing", "uncertainty")
+"""Measured with what was trained first; a plain `make bench` leaves them out."""
 
 HEAD = """# Benchmarks
 
@@ -44,6 +48,8 @@ def main() -> None:
         FOLDER / "README.md": "\n".join(write()),
         readme: before + OPENS + "\n" + "\n".join(figures()) + "\n" + CLOSES + after,
     }
+    if measured("routing"):
+        pages[PICTURE] = routing_picture(results("routing"))
     if "--check" in sys.argv[1:]:
         stale = [page for page, text in pages.items() if page.read_text(encoding="utf-8") != text]
         sys.exit(f"not what benchmarks/make_readme.py writes: {', '.join(map(str, stale))}" if stale else 0)
@@ -120,16 +126,19 @@ def write() -> Iterator[str]:
         ("acceptance", acceptance),
         ("rules", rules),
         ("overheads", overheads),
+        ("routing", routing),
+        ("step_loop", step_loop),
+        ("uncertainty", uncertainty),
         ("kernels_sm90", compiled_kernels),
     )
     for name, section in sections:
         lines = results(name)
-        if lines:
+        if lines and (name not in TRAINED or measured(name)):
             yield from section(lines)
             yield ""
     unmeasured = [
         name
-        for name in ("forward", "decode", "policies", "heads", "rules", "overheads", "kernels")
+        for name in ("forward", "decode", "policies", "heads", "rules", "overheads", "kernels", *TRAINED)
         if not measured(name)
     ]
     if unmeasured:
