@@ -48,19 +48,19 @@ BASELINES = ("mean-logprob", "perplexity", "token-entropy", "p-true")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket-target")
+    parser.add_argument("--target", default="pocket-target", help="the model that the head belongs to")
     parser.add_argument("--head", help="folder of `draftproof train uncertainty-head --model pocket-target`")
     parser.add_argument("--prm", help="folder of `draftproof train process-reward --base pocket-target`")
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--timed", type=int, default=64, help="problems that writing is timed with")
+    parser.add_argument("--timed", type=int, default=64, help="problems that writing is timed with; 0 times nothing")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     if not arguments.head or not arguments.prm:
         print(json.dumps({"benchmark": "uncertainty", "not_run": "no --head and --prm, which are trained first"}))
         return
     torch.set_num_threads(arguments.threads)
-    model = LocalLanguageModel(arguments.model)
+    model = LocalLanguageModel(arguments.target)
     online = UncertaintyHeadVerifier(arguments.head)
     asked = held_out_problems(arguments.problems)
     decoding = Decoding(temperature=arguments.temperature, top_p=0.95)
@@ -74,11 +74,11 @@ def main() -> None:
     subjects = [subject for _, subject, _ in judged]
     scores: dict[str, list[float | None]] = {
         "uncertainty-head online": [told[number][subject.key.position] for number, subject, _ in judged],
-        "uncertainty-head reader": of(UncertaintyHeadVerifier(arguments.head, arguments.model), subjects),
+        "uncertainty-head reader": of(UncertaintyHeadVerifier(arguments.head, arguments.target), subjects),
         "process-reward": of(create_verifier("process-reward", {"model": arguments.prm}), subjects),
     }
     for name in BASELINES:
-        scores[name] = of(create_verifier(name, {"model": arguments.model}), subjects)
+        scores[name] = of(create_verifier(name, {"model": arguments.target}), subjects)
     origin = machine(arguments) | {"benchmark": "uncertainty", "temperature": arguments.temperature}
     for line in [*figures(judged, scores), sizes(arguments), *latencies(model, online, asked[: arguments.timed])]:
         print(json.dumps(origin | line))
@@ -145,15 +145,16 @@ def of(verifier: Any, subjects: Sequence[Subject]) -> list[float | None]:
 
 
 def figures(judged: Sequence[tuple[int, Subject, bool]], scores: dict[str, list[float | None]]) -> list[dict[str, Any]]:
-    """On the steps that all gave a score to."""
+    """On the steps that all gave a score to; who gave none to any is told with that, and compared with nobody."""
+    silent = [name for name, each in scores.items() if all(score is None for score in each)]
+    scores = {name: each for name, each in scores.items() if name not in silent}
     kept = [place for place in range(len(judged)) if all(each[place] is not None for each in scores.values())]
     wrong = torch.tensor([judged[place][2] for place in kept])
     problems = [str(judged[place][0]) for place in kept]
     columns = {name: np.array([float(each[place] or 0.0) for place in kept]) for name, each in scores.items()}
     rows = [measure(name, wrong, torch.tensor(each), problems) for name, each in columns.items()]
-    lines: list[dict[str, Any]] = [
-        asdict(row) | {"without_score": sum(score is None for score in scores[row.name])} for row in rows
-    ]
+    lines: list[dict[str, Any]] = [{"silent": name, "without_score": len(judged)} for name in silent]
+    lines += [asdict(row) | {"without_score": sum(score is None for score in scores[row.name])} for row in rows]
     best = max((row for row in rows if row.name in BASELINES), key=lambda row: row.pr_auc or 0.0).name
     truth = (~wrong).numpy()
     for head in ("uncertainty-head online", "uncertainty-head reader"):
@@ -187,7 +188,9 @@ def latencies(
     model: LocalLanguageModel, online: UncertaintyHeadVerifier, asked: Sequence[PocketProblem], repeats: int = 5
 ) -> list[dict[str, Any]]:
     """Writing alone, and writing with the head told and asked after each step, in turns."""
-    lines = []
+    lines: list[dict[str, Any]] = []
+    if not asked:
+        return lines
     for decoding in (GREEDY, Decoding(1.0, top_p=0.95)):
         for together in (1, 8):
             times: dict[str, list[float]] = {"alone": [], "with_head": []}

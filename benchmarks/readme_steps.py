@@ -27,8 +27,8 @@ def routing(lines: list[Line]) -> Iterator[str]:
     alone = next(line for line in settings if line["policy"] == "target-only")
     yield (
         f"{alone['problems']} held-out problems, greedy, through the real graphs; truth is the problems' plans. "
-        "Brackets are 95 % intervals over problems. Acceptance is the share of steps that the draft model wrote; target tokens "
-        "are the target's a problem, kept or not; a wasted escalation is a step that was taken from the draft model "
+        "Brackets are 95 % intervals over problems. Acceptance is the share of steps that the draft model wrote; "
+        "target tokens are the target's a problem, kept or not; a wasted escalation is a step that was taken from the draft model "
         "although the target did not better it.\n"
     )
     yield from table(
@@ -165,6 +165,8 @@ def _uncertainty(lines: list[Line], temperature: float) -> Iterator[str]:
         if "lead_of" in line:
             lead = within(line["pr_auc"], line["interval"], signed=True, share=False)
             yield f"- {line['lead_of']} over {line['over']}: {lead}"
+        elif "silent" in line:
+            yield f"- {line['silent']} gave a score to none of the steps"
         elif "head_parameters" in line:
             yield (
                 f"- parameters: {line['head_parameters']:,} of the head, {line['prm_parameters']:,} of the reward "
