@@ -28,8 +28,8 @@ def routing(lines: list[Line]) -> Iterator[str]:
     yield (
         f"{alone['problems']} held-out problems, greedy, through the real graphs; truth is the problems' plans. "
         "Brackets are 95 % intervals over problems. Acceptance is the share of steps that the draft model wrote; "
-        "target tokens are the target's a problem, kept or not; a wasted escalation is a step that was taken from the draft model "
-        "although the target did not better it.\n"
+        "target tokens are the target's a problem, kept or not; a wasted escalation is a step that was taken from the "
+        "draft model although the target did not better it.\n"
     )
     yield from table(
         ("policy", "threshold", "accuracy", "acceptance", "target tokens", "of target alone", "wasted escalations"),

@@ -17,10 +17,10 @@ from typing import Any
 from draftproof.canonical import digest
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, Message, Piece, require
-from draftproof.verifiers.fences import fence_for, fenced
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
+from draftproof.verifiers.fences import fence_for, fenced
 
 TOP = 20
 _ROUNDING = 1e-6

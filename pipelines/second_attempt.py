@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from draftproof.verifiers.fences import fence_for, fenced
 from draftproof.verdict import EquationEvidence, LeanEvidence, Outcome, Verdict
+from draftproof.verifiers.fences import fence_for, fenced
 
 MAX_CRITIQUE = 2_000
 """Characters: a check that goes on for ever takes no room from the solution."""

@@ -16,11 +16,11 @@ from typing import Any, Literal
 from draftproof.canonical import digest
 from draftproof.errors import ContextLengthError, ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, Message, Piece, require
-from draftproof.verifiers.fences import fence_for, fenced
 from draftproof.pipelines.step_state import number
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
+from draftproof.verifiers.fences import fence_for, fenced
 
 HIGHEST = 9
 TOP = 20

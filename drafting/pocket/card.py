@@ -87,7 +87,9 @@ def card(name: str, record: Mapping[str, Any], example: PocketProblem) -> str:
     held = record["held_out"]
     faults = ", ".join(f"{fault.replace('_', ' ')} {count}" for fault, count in held["faults"].items()) or "none"
     long_share = record.get("long_share", 1.0)
-    less = f"\n- Of the results of long products and quotients, {long_share:.0%} were taught." if long_share < 1.0 else ""
+    less = (
+        f"\n- Of the results of long products and quotients, {long_share:.0%} were taught." if long_share < 1.0 else ""
+    )
     return _CARD.format(
         taught=less,
         name=name,
