@@ -22,8 +22,10 @@ NAMES = {
 
 def routing(lines: list[Line]) -> Iterator[str]:
     yield "## Routing between the pocket models (`bench_routing.py`)\n"
-    settings = [line for line in lines if "accuracy_interval" in line and "policy" in line]
-    said = next((line for line in lines if line.get("comparison")), {})
+    settings = _settings(lines)
+    compared = [line for line in lines if line.get("comparison")]
+    said = compared[0] if compared else {}
+    points = {name: line for line in compared for name in ("router", "rsd", "glimpse") if name in line}
     alone = next(line for line in settings if line["policy"] == "target-only")
     yield (
         f"{alone['problems']} held-out problems, greedy, through the real graphs; truth is the problems' plans. "
@@ -41,7 +43,7 @@ def routing(lines: list[Line]) -> Iterator[str]:
                 f"{line['acceptance']:.1%}",
                 f"{line['target_tokens']:.1f}",
                 f"{line['target_tokens'] / alone['target_tokens']:.0%}",
-                "" if line["wasted_escalations"] is None else f"{line['wasted_escalations']:.1%}",
+                "" if line["policy"] in _WITHOUT_WASTE else f"{line['wasted_escalations'] or 0.0:.1%}",
             )
             for line in settings
         ),
@@ -50,21 +52,25 @@ def routing(lines: list[Line]) -> Iterator[str]:
     yield "![Accuracy over acceptance for each way to route](../docs/pictures/routing.svg)\n"
     if said:
         yield (
-            f"Operating points: thresholds chosen on {said['chosen_on']} other problems, as the most accurate that "
-            "spend at most half of the target's tokens (GlimpRouter: 60 %).\n"
+            "Operating points: thresholds chosen on other problems, as the most accurate that spend at most half of "
+            "the target's tokens (GlimpRouter: 60 %).\n"
         )
         yield from table(
-            ("policy", "threshold", "accuracy less target alone", "target tokens of target alone", "acceptance"),
+            (
+                *("policy", "threshold", "chosen on", "measured on", "accuracy less target alone"),
+                *("target tokens of target alone", "acceptance"),
+            ),
             (
                 (
                     NAMES[name],
-                    f"{said[name]['threshold']:g}",
-                    within(said[name]["accuracy_less_target_only"], said[name]["interval"], signed=True),
-                    within(said[name]["target_tokens_share"], said[name]["share_interval"]),
-                    f"{said[name]['acceptance']:.1%}",
+                    f"{line[name]['threshold']:g}",
+                    f"{line['chosen_on']:,}",
+                    f"{line['held_out']:,}",
+                    within(line[name]["accuracy_less_target_only"], line[name]["interval"], signed=True),
+                    within(line[name]["target_tokens_share"], line[name]["share_interval"]),
+                    f"{line[name]['acceptance']:.1%}",
                 )
-                for name in ("router", "rsd", "glimpse")
-                if name in said
+                for name, line in points.items()
             ),
         )
         if "gap_closed" in said:
@@ -79,9 +85,19 @@ def routing(lines: list[Line]) -> Iterator[str]:
             )
 
 
+_WITHOUT_WASTE = ("draft-only", "target-only", "glimpse")
+"""Policies that escalate no step that the draft model has written."""
+
+
+def _settings(lines: Sequence[Line]) -> list[Line]:
+    """Those measured on the problems that all policies were measured on, which come first."""
+    found = [line for line in lines if "accuracy_interval" in line and "policy" in line]
+    return [line for line in found if line["problems"] == found[0]["problems"]]
+
+
 def routing_picture(lines: Sequence[Line]) -> str:
     """Accuracy over acceptance, a line for each policy."""
-    settings = [line for line in lines if "accuracy_interval" in line and "policy" in line]
+    settings = _settings(lines)
     series = []
     for name, words in NAMES.items():
         points = sorted(
