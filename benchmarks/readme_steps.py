@@ -43,7 +43,7 @@ def routing(lines: list[Line]) -> Iterator[str]:
                 f"{line['acceptance']:.1%}",
                 f"{line['target_tokens']:.1f}",
                 f"{line['target_tokens'] / alone['target_tokens']:.0%}",
-                "" if line["policy"] in _WITHOUT_WASTE else f"{line['wasted_escalations'] or 0.0:.1%}",
+                _waste(line),
             )
             for line in settings
         ),
@@ -87,6 +87,12 @@ def routing(lines: list[Line]) -> Iterator[str]:
 
 _WITHOUT_WASTE = ("draft-only", "target-only", "glimpse")
 """Policies that escalate no step that the draft model has written."""
+
+
+def _waste(line: Line) -> str:
+    """Empty where nothing was escalated: there is no rate of nothing."""
+    rate = None if line["policy"] in _WITHOUT_WASTE else line["wasted_escalations"]
+    return "" if rate is None else f"{rate:.1%}"
 
 
 def _settings(lines: Sequence[Line]) -> list[Line]:

@@ -245,6 +245,11 @@ class ServerLanguageModel:
             raise UsageError(f"A tuple of stop strings, none of them empty, was expected, got {stop!r}.")
         if request.hidden_layers:
             raise UsageError(f"{self._name} gives no hidden states: it is a server.", remedy="Use a local model.")
+        if request.top:
+            raise UsageError(
+                f"{self._name} does not tell the largest probabilities of what it writes: it is a server.",
+                remedy="Use a local model.",
+            )
 
     def _each(self, ask: Callable[[_In], _Out], questions: Sequence[_In]) -> list[_Out]:
         if len(questions) < 2:

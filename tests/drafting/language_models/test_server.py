@@ -223,9 +223,12 @@ def test_the_same_name_at_another_address_is_another_model(served: Callable[...,
     assert slashed.identity == client(one).identity == client(one).identity
 
 
-def test_hidden_states_are_refused(served: Callable[..., Served]) -> None:
+def test_hidden_states_and_largest_probabilities_are_refused(served: Callable[..., Served]) -> None:
+    model = client(served())
     with pytest.raises(UsageError, match="hidden"):
-        client(served()).generate([Request(QUESTION, 5, hidden_layers=(1,))])
+        model.generate([Request(QUESTION, 5, hidden_layers=(1,))])
+    with pytest.raises(UsageError, match="largest probabilities"):
+        model.generate([Request(QUESTION, 5, top=3)])
 
 
 def test_a_chat_that_cannot_be_gone_on_with_is_refused(chat_served: Callable[..., Served]) -> None:
