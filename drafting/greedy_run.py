@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from draftproof.drafting.model import GreedyModel, GreedyWish
-from draftproof.drafting.rows import Basis, RowOutcome, RowState
+from draftproof.drafting.model import GreedyModel, GreedyText, GreedyWish, ModelInfo
+from draftproof.drafting.rows import Basis, RowOutcome, RowState, tap_of
 from draftproof.drafting.session import Session
 
 
@@ -35,20 +35,27 @@ def run(session: Session, halts: Mapping[int, Tensor]) -> list[RowOutcome]:
     if not wishes:
         return []
     outcomes = []
-    for row, (tokens, logits) in model.write_greedily(wishes).items():
-        state = states[row]
+    taps = {tap_of(layer, model.info) for state in states.values() for layer in state.hidden_layers}
+    for row, text in model.write_greedily(wishes, sorted(taps)).items():
+        state, tokens = states[row], text.tokens
         if not tokens:
             continue
         stop = next((index for index, token in enumerate(tokens) if token in state.stop_ids), None)
         if stop is not None and stop + 1 < len(tokens):
-            tokens, logits = tokens[: stop + 1], logits[: stop + 1]
+            tokens = tokens[: stop + 1]
             model.truncate(row, len(state.tokens) + stop)
         state.tokens.extend(tokens)
         state.done = stop is not None or len(state.tokens) >= state.limit
         state.rounds += len(tokens)
-        basis = Basis(logits) if state.basis else None
+        basis = _basis(state, text, len(tokens), model.info) if state.basis else None
         outcomes.append(RowOutcome(row, tuple(tokens), state.done, None, basis=basis))
     return outcomes
+
+
+def _basis(state: RowState, text: GreedyText, count: int, target: ModelInfo) -> Basis:
+    """Of the first `count` tokens."""
+    hidden = {layer: text.hidden[tap_of(layer, target)][:count] for layer in state.hidden_layers}
+    return Basis(text.logits[:count], hidden)
 
 
 def _is_plain(state: RowState) -> bool:
@@ -56,6 +63,5 @@ def _is_plain(state: RowState) -> bool:
         state.sampling.greedy
         and state.sampling.repetition_penalty == 1.0
         and state.logprobs is None
-        and not state.hidden_layers
         and not state.done
     )

@@ -132,6 +132,18 @@ class GreedyWish:
     """[V] bool on the CPU: tokens behind which to stop; that token itself is kept."""
 
 
+@dataclass(frozen=True)
+class GreedyText:
+    """What one row was written."""
+
+    tokens: list[int]
+    """Its n new tokens, each the arg-max of the logits behind the one before."""
+    logits: Tensor
+    """[n, V], raw: those that the tokens are the arg-max of."""
+    hidden: Mapping[int, Tensor] = field(default_factory=dict)
+    """Tapped layer -> [n, H]: the states from which the logits come."""
+
+
 @runtime_checkable
 class GreedyModel(CachedModel, Protocol):
     """A model that can take several steps of plain greedy decoding by itself."""
@@ -141,8 +153,8 @@ class GreedyModel(CachedModel, Protocol):
         """How many are worth it; below 2 where they are not, and then there is no calling."""
         ...
 
-    def write_greedily(self, wishes: Mapping[int, GreedyWish]) -> dict[int, tuple[list[int], Tensor]]:
-        """For each row its new tokens, each the arg-max behind the one before, and the logits [n, V] they are that of.
+    def write_greedily(self, wishes: Mapping[int, GreedyWish], taps: Sequence[int] = ()) -> dict[int, GreedyText]:
+        """What each row goes on with; with the states of the layers `taps`, numbered as those of `Wanted`.
 
         The pending token and all new ones but the last are committed. A row has none where its logits are no numbers,
         and fewer where those behind a new token are. Raises as `forward` does, and changes nothing then.

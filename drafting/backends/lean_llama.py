@@ -31,7 +31,7 @@ from draftproof.drafting.backends.ragged_cache import memory_shortage
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow, RowTable
 from draftproof.drafting.backends.transformers_facts import model_info
-from draftproof.drafting.model import GreedyWish, ModelInfo, Pass, RowTokens, Wanted
+from draftproof.drafting.model import GreedyText, GreedyWish, ModelInfo, Pass, RowTokens, Wanted
 from draftproof.drafting.models.checkpoint import Checkpoint, read_checkpoint
 from draftproof.errors import UsageError
 
@@ -193,9 +193,10 @@ class LeanLlama:
         return self._native.tokens_at_once if self._native is not None and readable else 1
 
     @torch.no_grad()
-    def write_greedily(self, wishes: Mapping[int, GreedyWish]) -> dict[int, tuple[list[int], Tensor]]:
+    def write_greedily(self, wishes: Mapping[int, GreedyWish], taps: Sequence[int] = ()) -> dict[int, GreedyText]:
         if self._native is None or self.tokens_at_once < 2:
             raise UsageError(f"{self._info.name} does not write by itself here.", remedy="Use `forward`.")
+        self._check_taps(taps, 0, self._info.n_layers)
         self._table.check_wishes(wishes, self._ends.head.out_features)
         lengths = {row: self.length(row) for row in wishes}
         for row, length in lengths.items():
@@ -204,9 +205,9 @@ class LeanLlama:
             for row, wish in wishes.items():
                 self._rows[row].make_room(lengths[row] + wish.most, kept=lengths[row])
             turns = self._rotary.turns(max(lengths[row] + wish.most for row, wish in wishes.items()))
-            written = self._native.write(wishes, self._rows, lengths, self._ends, turns)
-        for row, (tokens, _) in written.items():
-            self._table.committed(row, len(tokens))
+            written = self._native.write(wishes, self._rows, lengths, self._ends, turns, tuple(taps))
+        for row, text in written.items():
+            self._table.committed(row, len(text.tokens))
         return written
 
     @torch.no_grad()

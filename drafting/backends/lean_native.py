@@ -16,7 +16,7 @@ from draftproof.drafting.backends.native import Layer, Matrix, Row, Shape, Wante
 from draftproof.drafting.backends.packed_linear import PackedLinear, threads_for
 from draftproof.drafting.backends.row_cache import RowCache
 from draftproof.drafting.backends.slot_tree import PlannedRow
-from draftproof.drafting.model import GreedyWish
+from draftproof.drafting.model import GreedyText, GreedyWish
 
 _MOST_PAIRS = 2**12
 """Tokens of a row times its columns up to which a pass of several tokens takes less time here than with torch's
@@ -106,38 +106,52 @@ class NativeLayers:
         lengths: Mapping[int, int],
         ends: LeanEnds,
         turns: Tensor,
-    ) -> dict[int, tuple[list[int], Tensor]]:
-        """For each row its new tokens and their logits [n, V]; `caches` have room for them."""
-        count, vocabulary = len(wanted), ends.head.out_features
+        taps: Sequence[int] = (),
+    ) -> dict[int, GreedyText]:
+        """What each row goes on with; `caches` have room for it."""
+        count, vocabulary, hidden = len(wanted), ends.head.out_features, self._shape.hidden_size
         most = max(wish.most for wish in wanted.values())
         logits = torch.empty((count, most, vocabulary), dtype=torch.float32)
         tokens = torch.empty((count, most), dtype=torch.int64)
+        states = [torch.empty((len(taps), wish.most, hidden), dtype=torch.float32) for wish in wanted.values()]
         rows = (Row * count)(
             *(Row(caches[row].address, caches[row].columns, lengths[row], 0, 1, None, None, 0) for row in wanted)
         )
         halts = [wish.halts.contiguous() for wish in wanted.values()]
         becomes = (Wanted * count)(
             *(
-                Wanted(wish.pending, wish.most, halt.data_ptr(), tokens[at].data_ptr(), logits[at].data_ptr(), 0)
-                for at, (wish, halt) in enumerate(zip(wanted.values(), halts, strict=True))
+                Wanted(
+                    *(wish.pending, wish.most, halt.data_ptr(), tokens[at].data_ptr(), logits[at].data_ptr()),
+                    *(state.data_ptr(), 0),
+                )
+                for at, (wish, halt, state) in enumerate(zip(wanted.values(), halts, states, strict=True))
             )
         )
         columns = max(lengths[row] + wish.most for row, wish in wanted.items())
         places, threads, _room = self._room(count, columns)
-        fresh = torch.empty(count * (self._shape.hidden_size + vocabulary), dtype=torch.float32)
+        fresh = torch.empty(count * (hidden + vocabulary), dtype=torch.float32)
         going, place = (Row * count)(), (ctypes.c_long * count)()
-        no_copies = (ctypes.c_void_p * (len(self._layers) + 1))()
+        tapped = (ctypes.c_long * len(taps))(*taps)
+        kept = {layer: torch.empty((count, hidden), dtype=torch.float32) for layer in taps}
+        into = (ctypes.c_void_p * (len(self._layers) + 1))()
+        for layer, copy in kept.items():
+            into[layer] = copy.data_ptr()
         head = ends.head.matrix
         assert head is not None, "as those of the layers"
         library().draftproof_run(
             *(ctypes.addressof(self._native_shape), ctypes.addressof(self._native_layers), len(self._layers)),
             *(ctypes.addressof(head), ends.embeddings.data_ptr(), ends.embeddings.dtype is torch.bfloat16),
-            *(ctypes.addressof(rows), ctypes.addressof(becomes), count, turns.data_ptr(), ctypes.addressof(no_copies)),
+            *(ctypes.addressof(rows), ctypes.addressof(becomes), count, turns.data_ptr()),
+            *(ctypes.addressof(tapped), len(taps), ctypes.addressof(into)),
             *(ctypes.addressof(going), ctypes.addressof(place)),
-            *(fresh.data_ptr(), fresh[count * self._shape.hidden_size :].data_ptr(), *places, columns, threads),
+            *(fresh.data_ptr(), fresh[count * hidden :].data_ptr(), *places, columns, threads),
         )
         return {
-            row: (tokens[at, : made.made].tolist(), logits[at, : made.made])
+            row: GreedyText(
+                tokens[at, : made.made].tolist(),
+                logits[at, : made.made],
+                {layer: state[: made.made] for layer, state in zip(taps, states[at], strict=True)},
+            )
             for at, (row, made) in enumerate(zip(wanted, becomes, strict=True))
         }
 

@@ -69,7 +69,7 @@ class Wanted(ctypes.Structure):
 
     _fields_ = (
         *(("pending", _LONG), ("most", _LONG), ("halts", _POINTER)),
-        *(("tokens", _POINTER), ("logits", _POINTER), ("made", _LONG)),
+        *(("tokens", _POINTER), ("logits", _POINTER), ("states", _POINTER), ("made", _LONG)),
     )
 
 
@@ -135,7 +135,8 @@ def _declared(code: ctypes.CDLL) -> ctypes.CDLL:
     )
     code.draftproof_layers.restype = None
     code.draftproof_run.argtypes = (
-        *(_POINTER, _POINTER, _LONG, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _LONG, _POINTER, _POINTER),
+        *(_POINTER, _POINTER, _LONG, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _LONG, _POINTER),
+        *(_POINTER, _LONG, _POINTER),
         *(_POINTER,) * 9,
         *(_LONG, _INT),
     )

@@ -37,23 +37,25 @@ static long arg_max(const float *logits, long count)
 /* Every row is fed its pending token, then what comes of it, until it has `most` tokens, comes upon one that it halts at
  * (which is kept), or upon logits that are no numbers (from which nothing is taken).
  *
- * rows: chains that begin at slot 0; `first` and `count` need not be set. wanted: what becomes of each.
+ * rows: chains that begin at slot 0; `first` and `count` need not be set. wanted: what becomes of each. taps: layers whose
+ * states are told, for each of which `kept` has room [rows, hidden], and NULL for the others.
  * Room: going [rows], place [rows], states [rows, hidden], fresh [rows, vocabulary], and that of `draftproof_layers`. */
 struct wanted {
     long pending, most;
     const unsigned char *halts; /* [vocabulary] */
     long *tokens;               /* [most] */
     float *logits;              /* [most, vocabulary] */
+    float *states;              /* [taps, most, hidden] */
     long made;                  /* how many it came to */
 };
 
 void draftproof_run(
     const struct shape *shape, const struct layer *layers, long n_layers, const struct matrix *head, const void *table,
-    int halves, struct row *rows, struct wanted *wanted, long row_count, const float *turns, float *const *no_copies,
-    struct row *going, long *place, float *states, float *fresh, float *heads, float *mixed, float *wide, float *before,
-    float *scores, long columns, int threads)
+    int halves, struct row *rows, struct wanted *wanted, long row_count, const float *turns, const long *taps,
+    long tap_count, float *const *kept, struct row *going, long *place, float *states, float *fresh, float *heads,
+    float *mixed, float *wide, float *before, float *scores, long columns, int threads)
 {
-    long vocabulary = head->out_width;
+    long vocabulary = head->out_width, hidden = shape->hidden;
     for (;;) {
         long count = 0;
         for (long r = 0; r < row_count; r++) {
@@ -63,11 +65,11 @@ void draftproof_run(
             going[count].length += mine->made;
             going[count].count = 1;
             going[count].first = count;
-            embed(table, halves, mine->pending, shape->hidden, states + count * shape->hidden);
+            embed(table, halves, mine->pending, hidden, states + count * hidden);
             place[count++] = r;
         }
         if (!count) return;
-        draftproof_layers(shape, layers, 0, n_layers, going, count, count, states, turns, no_copies, heads, mixed, wide,
+        draftproof_layers(shape, layers, 0, n_layers, going, count, count, states, turns, kept, heads, mixed, wide,
                           before, scores, columns, threads);
         draftproof_linear(head, states, count, 0, fresh, before, threads);
         for (long g = 0; g < count; g++) {
@@ -76,6 +78,9 @@ void draftproof_run(
             mine->pending = arg_max(logits, vocabulary);
             if (mine->pending < 0) continue;
             memcpy(mine->logits + mine->made * vocabulary, logits, vocabulary * sizeof *logits);
+            for (long k = 0; k < tap_count; k++)
+                memcpy(mine->states + (k * mine->most + mine->made) * hidden, kept[taps[k]] + g * hidden,
+                       hidden * sizeof *states);
             mine->tokens[mine->made++] = mine->pending;
             if (mine->halts[mine->pending]) mine->pending = -1;
         }

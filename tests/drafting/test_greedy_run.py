@@ -18,6 +18,8 @@ from draftproof.errors import NumericalError
 from tests.drafting.scripted import OTHER, PROMPT, guesser, session_of
 
 PROMPTS = {0: PROMPT, 1: OTHER, 2: [*OTHER, *PROMPT, *OTHER]}
+LAYERS = {0: (1, -1), 1: (), 2: (0,)}
+"""Whose states each row wants."""
 
 
 @pytest.fixture
@@ -29,7 +31,10 @@ def opened(
     model: LeanLlama, count: int = 40, stops: Sequence[int] = (), sampling: Sampling = GREEDY
 ) -> tuple[Session, list[RowOutcome]]:
     session = session_of(model)
-    openings = {row: Opening(ids, sampling, count, frozenset(stops), basis=True) for row, ids in PROMPTS.items()}
+    openings = {
+        row: Opening(ids, sampling, count, frozenset(stops), basis=True, hidden_layers=LAYERS[row])
+        for row, ids in PROMPTS.items()
+    }
     return session, session.begin(openings)
 
 
@@ -46,6 +51,18 @@ def gathered(outcomes: Sequence[RowOutcome], into: dict[int, list[RowOutcome]]) 
 
 def logits_of(outcomes: Sequence[RowOutcome]) -> torch.Tensor:
     return torch.cat([outcome.basis.logits for outcome in outcomes if outcome.basis is not None])
+
+
+def assert_alike(some: Sequence[RowOutcome], others: Sequence[RowOutcome], row: int) -> None:
+    assert tokens_of(some) == tokens_of(others)
+    assert torch.equal(logits_of(some), logits_of(others))
+    for layer in LAYERS[row]:
+        states, expected = (
+            torch.cat([outcome.basis.hidden[layer] for outcome in each if outcome.basis is not None])
+            for each in (some, others)
+        )
+        assert len(states) == len(tokens_of(some))
+        assert torch.equal(states, expected), f"layer {layer} of row {row}"
 
 
 def by_rounds(model: LeanLlama, stops: Sequence[int] = ()) -> dict[int, list[RowOutcome]]:
@@ -77,9 +94,8 @@ def tokens_of(outcomes: Sequence[RowOutcome]) -> list[int]:
 def test_runs_give_what_rounds_give(model: LeanLlama, tiny_llama: PreTrainedModel) -> None:
     rounds, runs = by_rounds(LeanLlama.from_transformers(tiny_llama)), by_runs(model)
     for row in PROMPTS:
-        assert tokens_of(runs[row]) == tokens_of(rounds[row])
+        assert_alike(runs[row], rounds[row], row)
         assert len(tokens_of(runs[row])) == 40
-        assert torch.equal(logits_of(runs[row]), logits_of(rounds[row]))
         assert len(runs[row]) < len(rounds[row])
 
 
@@ -93,8 +109,7 @@ def test_a_stop_token_ends_a_row_in_the_middle_of_a_run_and_a_halt_does_not(
     rounds = by_rounds(LeanLlama.from_transformers(tiny_llama), [stop])
     runs = by_runs(model, [stop], {0: halts})
     for row in PROMPTS:
-        assert tokens_of(runs[row]) == tokens_of(rounds[row])
-        assert torch.equal(logits_of(runs[row]), logits_of(rounds[row]))
+        assert_alike(runs[row], rounds[row], row)
     assert tokens_of(runs[0])[-1] == stop
     assert runs[0][-1].done
 
@@ -104,7 +119,6 @@ def test_rows_that_are_not_plain_are_left_to_rounds(model: LeanLlama) -> None:
         Opening(PROMPT, Sampling(temperature=0.7, seed=1)),
         Opening(PROMPT, Sampling(repetition_penalty=1.2)),
         Opening(PROMPT, logprobs=2),
-        Opening(PROMPT, basis=True, hidden_layers=(1,)),
     ):
         session = session_of(model)
         session.begin({0: opening})

@@ -39,10 +39,10 @@ def check_greedy_writing(model: LeanLlama, plain: PreTrainedModel) -> None:
         for most, halting in (((5, 8, 8), halts), ((3, 4, 2), nowhere(model))):
             plans = zip(ids, texts, most, (nowhere(model), halting, nowhere(model)), strict=True)
             written = model.write_greedily(
-                {row: GreedyWish(text[-1], count, where) for row, text, count, where in plans}
+                {row: GreedyWish(text[-1], count, where) for row, text, count, where in plans}, taps=(1, 0)
             )
             for place, row in enumerate(ids):
-                tokens, logits = written[row]
+                tokens, logits = written[row].tokens, written[row].logits
                 count = most[place]
                 if place == 1 and bool(halting.any()):
                     count = third.index(third[2]) + 1
@@ -51,6 +51,10 @@ def check_greedy_writing(model: LeanLlama, plain: PreTrainedModel) -> None:
                 texts[place] = [*texts[place], *tokens]
                 expected = reference.plain_logits(plain, texts[place])[begin:-1]
                 reference.assert_close(logits, expected, f"row {place}")
+                assert list(written[row].hidden) == [1, 0]
+                for layer, states in written[row].hidden.items():
+                    expected = reference.plain_states(plain, texts[place])[layer][begin:-1]
+                    reference.assert_close(states, expected, f"layer {layer} of row {place}")
                 assert model.length(row) == len(texts[place]) - 1
         after = model.forward([reference.row_tokens(ids[1], [texts[1][-1], 3])]).logits
         reference.assert_close(after, reference.plain_logits(plain, [*texts[1], 3])[-2:], "passes go on behind it")
@@ -74,9 +78,10 @@ def test_writing_through_the_growth_of_the_cache(tiny_llama: PreTrainedModel) ->
     model = LeanLlama.from_transformers(tiny_llama)
     text = reference.some_text(5, 250, model.info.vocab_size)
     with reference.rows(model, text[:-1]) as (row,):
-        tokens, logits = model.write_greedily({row: GreedyWish(text[-1], 16, nowhere(model))})[row]
-        assert tokens == greedily(tiny_llama, text, 16)
-        assert logits.shape == (16, model._ends.head.out_features)
+        written = model.write_greedily({row: GreedyWish(text[-1], 16, nowhere(model))})[row]
+        assert written.tokens == greedily(tiny_llama, text, 16)
+        assert written.hidden == {}
+        assert written.logits.shape == (16, model._ends.head.out_features)
         assert model._rows[row].columns == 512
 
 
@@ -87,9 +92,9 @@ def test_embeddings_of_half_precision_are_read_as_they_are(dtype: torch.dtype, t
     made = LeanLlama(model.info, model._shape, lambda name: rounded[name].to(dtype) if name in rounded else None)
     assert made._ends.embeddings.dtype is dtype
     with reference.rows(made, [1, 2]) as (row,):
-        tokens, logits = made.write_greedily({row: GreedyWish(3, 6, nowhere(made))})[row]
+        written = made.write_greedily({row: GreedyWish(3, 6, nowhere(made))})[row]
         made.truncate(row, 2)
-        for token, expected in zip([3, *tokens], logits, strict=False):
+        for token, expected in zip([3, *written.tokens], written.logits, strict=False):
             got = made.forward([reference.row_tokens(row, [token])]).logits
             made.commit(row, [0])
             assert got is not None
@@ -111,8 +116,8 @@ def test_logits_that_are_no_numbers_give_no_token(tiny_llama: PreTrainedModel) -
         model._rows[bad]._stored[:, :, :2] = float("nan")
         wish = GreedyWish(3, 4, nowhere(model))
         written = model.write_greedily({bad: wish, good: wish})
-        assert written[bad][0] == []
-        assert written[good][0] == greedily(tiny_llama, [1, 2, 3], 4)
+        assert written[bad].tokens == []
+        assert written[good].tokens == greedily(tiny_llama, [1, 2, 3], 4)
         assert (model.length(bad), model.length(good)) == (2, 6)
 
 
@@ -129,6 +134,8 @@ def test_wrong_wishes_are_refused_and_change_nothing(tiny_llama: PreTrainedModel
         ):
             with pytest.raises(UsageError):
                 model.write_greedily({row: wrong})
+        with pytest.raises(UsageError, match="states of layer"):
+            model.write_greedily({row: wish}, taps=(model.info.n_layers + 1,))
         with pytest.raises(ContextLengthError):
             model.write_greedily({row: replace(wish, most=model.info.context_length - 1)})
         with pytest.raises(UsageError, match="no row"):
@@ -151,7 +158,7 @@ def test_a_run_without_memory_keeps_what_was_committed(
             with pytest.raises(OutOfMemoryError):
                 model.write_greedily({row: wish})
         assert model.length(row) == 2
-        assert model.write_greedily({row: wish})[row][0] == greedily(tiny_llama, [1, 2, 3], 4)
+        assert model.write_greedily({row: wish})[row].tokens == greedily(tiny_llama, [1, 2, 3], 4)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +169,9 @@ def test_a_run_without_memory_keeps_what_was_committed(
         ("going[count].length += mine->made;", ""),
         ("logits[v] > logits[best]", "logits[v] < logits[best]"),
         ("mine->logits + mine->made * vocabulary, logits", "mine->logits + mine->made * vocabulary, fresh"),
+        ("kept[taps[k]] + g * hidden", "kept[taps[k]]"),
+        ("kept[taps[k]] + g * hidden", "kept[taps[0]] + g * hidden"),
+        ("k * mine->most + mine->made) * hidden", "k * mine->most) * hidden"),
         ("table + token * width", "table + (token ? token - 1 : 0) * width"),
     ],
 )
