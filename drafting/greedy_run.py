@@ -60,8 +60,5 @@ def _basis(state: RowState, text: GreedyText, count: int, target: ModelInfo) -> 
 
 def _is_plain(state: RowState) -> bool:
     return (
-        state.sampling.greedy
-        and state.sampling.repetition_penalty == 1.0
-        and state.logprobs is None
-        and not state.done
+        state.sampling.greedy and state.sampling.repetition_penalty == 1.0 and state.logprobs is None and not state.done
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import rms_norm
 
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.vocabulary import Vocabulary
@@ -156,5 +157,4 @@ def output_rows(model: CachedModel, ids: Tensor, *, probes_per_width: int = 2) -
 
 def normalised(states: Tensor) -> Tensor:
     """States [..., H] scaled to mean square 1, float32: how heads see them, and they fit float16 then."""
-    states = states.float()
-    return states * torch.rsqrt(states.square().mean(-1, keepdim=True) + 1e-12)
+    return rms_norm(states.float(), states.shape[-1:], eps=1e-12)

@@ -12,6 +12,7 @@ then the same step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,7 +127,7 @@ class StepInternals:
                 raise NoInternalsError("no_internals", "attention is missing")
             columns.append(self.attention)
         joined = torch.cat([column.float() for column in columns], dim=1)[-MAX_TOKENS:]
-        if not bool(torch.isfinite(joined).all()):
+        if not math.isfinite(float(joined.sum())):  # one of them is not; all are of the order of 1 to 100
             raise NoInternalsError("internals_not_finite")
         return joined
 

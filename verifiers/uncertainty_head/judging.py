@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from draftproof.errors import UsageError
@@ -94,6 +95,10 @@ class InternalsVerifier(ABC):
     def opinions(self, steps: Sequence[StepInternals]) -> list[Opinion | NoInternalsError]:
         """Of each step's internals, in order."""
 
+    @cached_property
+    def signature(self) -> str:
+        return identity(self)
+
     @property
     def needs_layers(self) -> tuple[int, ...]:
         """What a `Request` must name as `hidden_layers`, so that its completion can be offered."""
@@ -131,7 +136,6 @@ class InternalsVerifier(ABC):
                 self._offers.popitem(last=False)
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
-        signature = identity(self)
         said: dict[int, tuple[str, Opinion | NoInternalsError]] = {}
         for index, subject in enumerate(subjects):
             offered = self._offer_of(subject)
@@ -144,7 +148,7 @@ class InternalsVerifier(ABC):
             read = self._reader.read([subjects[index] for index in rest])
             for index, opinion in zip(rest, self._each(read), strict=True):
                 said[index] = ("reader", opinion)
-        return [self._verdict(subject, signature, *said[index]) for index, subject in enumerate(subjects)]
+        return [self._verdict(subject, *said[index]) for index, subject in enumerate(subjects)]
 
     def _judged(self, completion: Completion, writer: str) -> Opinion | NoInternalsError:
         if not self.knows(writer):
@@ -173,12 +177,12 @@ class InternalsVerifier(ABC):
             return NoInternalsError("other_text", "what was offered for this step is another text")
         return NoInternalsError("no_internals", "none were offered, and no model is loaded")
 
-    def _verdict(self, subject: Subject, signature: str, mode: str, said: Opinion | NoInternalsError) -> Verdict:
+    def _verdict(self, subject: Subject, mode: str, said: Opinion | NoInternalsError) -> Verdict:
         if isinstance(said, NoInternalsError):
             detail = {"detail": said.detail[:200]} if said.detail else {}
             return Verdict(
                 subject=subject.key,
-                verifier=signature,
+                verifier=self.signature,
                 proposition=self.proposition,
                 outcome=Outcome.ABSTAIN,
                 guarantee=self.guarantee,
@@ -188,7 +192,7 @@ class InternalsVerifier(ABC):
         accepted = said.score >= self._threshold
         return Verdict(
             subject=subject.key,
-            verifier=signature,
+            verifier=self.signature,
             proposition=self.proposition,
             outcome=Outcome.ACCEPT if accepted else Outcome.REJECT,
             score=said.score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class UncertaintyHeadVerifier(InternalsVerifier):
 
 
 def _opinion(logit: float, of: Opinion) -> Opinion:
-    return Opinion(1.0 - float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64))), {"logit": logit}, of.summary)
+    return Opinion(0.5 - 0.5 * math.tanh(0.5 * logit), {"logit": logit}, of.summary)  # 1 - sigmoid
 
 
 def load_for(model: str, features: FeatureSet) -> tuple[LoadedModel, AttentionReader | None]:
