@@ -30,7 +30,7 @@ class PocketSize:
 
 
 FULL = {
-    "draft": PocketSize(hidden=64, layers=2, steps=8500, long_share=0.2),
+    "draft": PocketSize(hidden=64, layers=2, steps=10_000, long_share=0.2),
     "target": PocketSize(hidden=128, layers=3, steps=10_000),
 }
 """The pair that is shipped."""
