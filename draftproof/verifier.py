@@ -12,6 +12,9 @@ from draftproof.errors import ContractError, DisagreementError
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, ErrorEvidence, Guarantee, Outcome, Proposition, Verdict
 
+FREE = Cost()
+NOTHING: Mapping[str, Any] = {}
+
 
 @runtime_checkable
 class Verifier(Protocol):
@@ -67,6 +70,22 @@ def run_verifier(verifier: Verifier, subjects: Sequence[Subject], *, log: Verdic
     verdicts = _checked(verifier, subjects)
     log.add(verdicts)
     return verdicts
+
+
+def abstention(
+    verifier: Verifier, subject: Subject, *, reason: str, cost: Cost = FREE, raw: Mapping[str, Any] = NOTHING
+) -> Verdict:
+    """The verdict of a verifier that has nothing to say about a subject."""
+    return Verdict(
+        subject=subject.key,
+        verifier=identity(verifier),
+        proposition=verifier.proposition,
+        outcome=Outcome.ABSTAIN,
+        guarantee=verifier.guarantee,
+        reason=reason,
+        cost=cost,
+        raw=dict(raw),
+    )
 
 
 def error_verdict(verifier: Verifier, subject: Subject, *, reason: str, error: ErrorEvidence) -> Verdict:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from draftproof.metrics.selection import majority, pass_at_k
 from draftproof.pipelines.answers import final_answer, normal_answer
 from draftproof.pipelines.candidate_state import BestOfNOutput, Candidate
-from draftproof.pipelines.step_audit import finished_trace
-from draftproof.pipelines.step_counts import counts_of, seconds_of
+from draftproof.pipelines.step_output import text_of, with_trace
 from draftproof.pipelines.step_state import Finish, Opening, Undecided
 from draftproof.pipelines.whole_texts import WholeText
 
@@ -44,32 +43,18 @@ def best_of_output(
     steps = candidates[taken]["steps"] if candidates else []
     others = [step for i, each in enumerate(candidates) if i != taken for step in each["steps"]]
     lost: Undecided = {"written": list(others), "route": None}
+    text = text_of(opening, steps, lost, finish=candidates[taken]["finish"] if candidates else finish, error=error)
     output: BestOfNOutput = {
-        "problem": opening["problem"],
-        "id": opening["id"],
-        "reference_answer": opening["reference_answer"],
-        "attempt": opening["attempt"],
-        "pipeline": opening["pipeline"],
-        "verifier": opening["verifier"],
-        "proposition": opening["proposition"],
-        "opening": opening["opening"],
-        "steps": steps,
-        "undecided": None,
-        "text": "".join(step["text"] for step in steps),
-        "answer": "".join(step["text"] for step in steps if step["phase"] == "answer"),
-        "finish": candidates[taken]["finish"] if candidates else finish,
-        "error": error,
-        "trace": "",
-        "counts": {**counts_of(steps, lost), "target_calls": len(candidates), "judge_calls": judge_calls},
-        "seconds": {**seconds_of(steps, lost), "judge": judge_seconds},
+        **text,
+        "counts": {**text["counts"], "target_calls": len(candidates), "judge_calls": judge_calls},
+        "seconds": {**text["seconds"], "judge": judge_seconds},
         "candidates": list(candidates),
         "winner": chosen.winner,
         "by": chosen.by,
         "reason": chosen.reason,
         **measured(candidates),  # type: ignore[typeddict-item]  # its three keys
     }
-    output["trace"] = finished_trace(output).digest
-    return output
+    return with_trace(output)
 
 
 def comparable(candidates: Sequence[Candidate]) -> list[float | None]:

@@ -18,7 +18,8 @@ from draftproof.pipelines.replay_rows import closing_of, ended, hold_finished, o
 from draftproof.pipelines.solve_replay import solve_told
 from draftproof.pipelines.step_audit import FINAL_ANSWER, WRITTEN
 from draftproof.pipelines.step_judging import SAMPLES, score_of
-from draftproof.pipelines.step_nodes import opened, output_of
+from draftproof.pipelines.step_nodes import opened
+from draftproof.pipelines.step_output import output_of
 from draftproof.pipelines.step_state import (
     Phase,
     Role,

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from draftproof.pipelines.solve_state import SolveAttempt, SolveOutput, Spent, Stop
-from draftproof.pipelines.step_audit import finished_trace
-from draftproof.pipelines.step_counts import counts_of, seconds_of
+from draftproof.pipelines.step_output import text_of, with_trace
 from draftproof.pipelines.step_state import Finish, Opening, Undecided, WrittenStep
 
 _ENDED: tuple[Stop, ...] = ("end", "complete")
@@ -46,34 +45,19 @@ def solve_output(
     steps = kept["steps"]
     others = [step for i, each in enumerate(attempts) if i != number for step in each["steps"]]
     lost: Undecided = {"written": [*others, *dropped], "route": None}
-    counts = counts_of(steps, lost)
-    counts = {**counts, "probe_calls": spent["probe_calls"], "judge_calls": spent["judge_calls"]}
+    text = text_of(opening, steps, lost, finish=finish or finish_of(kept["stop"]), error=error)
+    counts = {**text["counts"], "probe_calls": spent["probe_calls"], "judge_calls": spent["judge_calls"]}
     if whole:
         counts["target_calls"] = sum(bool(each["steps"]) for each in attempts)
     output: SolveOutput = {
-        "problem": opening["problem"],
-        "id": opening["id"],
-        "reference_answer": opening["reference_answer"],
-        "attempt": opening["attempt"],
-        "pipeline": opening["pipeline"],
-        "verifier": opening["verifier"],
-        "proposition": opening["proposition"],
-        "opening": opening["opening"],
-        "steps": steps,
-        "undecided": None,
-        "text": "".join(step["text"] for step in steps),
-        "answer": "".join(step["text"] for step in steps if step["phase"] == "answer"),
-        "finish": finish or finish_of(kept["stop"]),
-        "error": error,
-        "trace": "",
+        **text,
         "counts": counts,
-        "seconds": {**seconds_of(steps, lost), "probe": spent["probe_seconds"], "judge": spent["judge_seconds"]},
+        "seconds": {**text["seconds"], "probe": spent["probe_seconds"], "judge": spent["judge_seconds"]},
         "attempts": list(attempts),
         "kept": number,
         "outcome": kept["outcome"],
     }
-    output["trace"] = finished_trace(output).digest
-    return output
+    return with_trace(output)
 
 
 def finish_of(stop: Stop) -> Finish:

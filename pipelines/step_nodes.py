@@ -6,7 +6,7 @@ and the verdict log belong to the nodes. A model that fails ends the text, with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from langgraph.errors import GraphBubbleUp
@@ -16,11 +16,10 @@ from langgraph.graph.state import CompiledStateGraph
 from draftproof.errors import ContextLengthError, InputError
 from draftproof.language_model import Decoding, LanguageModel
 from draftproof.pipelines.step_audit import Audit, Pipeline, finished_trace, opening_trace
-from draftproof.pipelines.step_counts import counts_of, seconds_of
 from draftproof.pipelines.step_internals import internals_wanted
 from draftproof.pipelines.step_loop import Writer, after, closed_thinking, closing_step, phase_of
+from draftproof.pipelines.step_output import output_of
 from draftproof.pipelines.step_state import (
-    Finish,
     ModelRole,
     Opening,
     StepInput,
@@ -158,33 +157,6 @@ def by_route(state: StepState) -> str:
     """The role that the decision names."""
     route = state["route"]
     return route["to"] if route else "target"
-
-
-def output_of(
-    opening: Opening, steps: Sequence[WrittenStep], undecided: Undecided | None, *, finish: Finish, error: str
-) -> StepOutput:
-    """What follows from an opening and the steps that were written: a pure function, for replays as well."""
-    output: StepOutput = {
-        "problem": opening["problem"],
-        "id": opening["id"],
-        "reference_answer": opening["reference_answer"],
-        "attempt": opening["attempt"],
-        "pipeline": opening["pipeline"],
-        "verifier": opening["verifier"],
-        "proposition": opening["proposition"],
-        "opening": opening["opening"],
-        "steps": list(steps),
-        "undecided": undecided,
-        "text": "".join(step["text"] for step in steps),
-        "answer": "".join(step["text"] for step in steps if step["phase"] == "answer"),
-        "finish": finish,
-        "error": error,
-        "trace": "",
-        "counts": counts_of(steps, undecided),
-        "seconds": seconds_of(steps, undecided),
-    }
-    output["trace"] = finished_trace(output).digest
-    return output
 
 
 def opened(given: StepInput, signature: str, *, verifier: str, proposition: str) -> Opening:

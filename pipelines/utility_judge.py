@@ -14,17 +14,16 @@ from math import isfinite
 from typing import Any, Literal
 
 from draftproof.canonical import digest
-from draftproof.errors import ContextLengthError, ModelError, UsageError
+from draftproof.errors import UsageError
 from draftproof.language_model import Ability, Context, FirstToken, LanguageModel, Message, Piece, require
 from draftproof.pipelines.step_state import number
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
-from draftproof.verifier import identity
+from draftproof.verifier import abstention, identity
 from draftproof.verifiers.fences import fence_for, fenced
+from draftproof.verifiers.verdict_tokens import first_tokens
 
 HIGHEST = 9
-TOP = 20
-"""Tokens that are looked at: all digits are among them, or the answer is no digit anyway."""
 
 _TASK = "Somebody is working on the problem below, step by step. Judge only the last step."
 _QUESTION = (
@@ -38,7 +37,7 @@ _PREFILL = "Rating: "
 @dataclass(frozen=True)
 class UtilityJudge:
     """Guarantee *opinion*. Accepts at the threshold; what is no digit is a 0, and a rejection. Abstains from a step
-    that the model's context has no room to ask about."""
+    that it cannot be asked about."""
 
     model: LanguageModel
     threshold: float = 7.0
@@ -69,39 +68,13 @@ class UtilityJudge:
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
         signature = identity(self)
-        asked = [judging_context(subject) for subject in subjects]
-        try:
-            answers: list[FirstToken | None] = list(self._answers(asked))
-        except ContextLengthError:  # of one of them: which is found by asking them one by one
-            answers = [self._alone(context) for context in asked]
+        answers = first_tokens(self.model, [judging_context(subject) for subject in subjects])
         return [
-            self._unread(subject, signature) if answer is None else self._verdict(subject, answer, signature)
+            abstention(self, subject, reason=answer, cost=Cost(calls=1))
+            if isinstance(answer, str)
+            else self._verdict(subject, answer, signature)
             for subject, answer in zip(subjects, answers, strict=True)
         ]
-
-    def _answers(self, asked: Sequence[Context]) -> Sequence[FirstToken]:
-        answers = self.model.first_token(asked, top=TOP)
-        if len(answers) != len(asked):
-            raise ModelError(f"{self.model.name} gave {len(answers)} distributions for {len(asked)} questions.")
-        return answers
-
-    def _alone(self, context: Context) -> FirstToken | None:
-        """None where the model's context has no room for the question."""
-        try:
-            return self._answers([context])[0]
-        except ContextLengthError:
-            return None
-
-    def _unread(self, subject: Subject, signature: str) -> Verdict:
-        return Verdict(
-            subject=subject.key,
-            verifier=signature,
-            proposition=self.proposition,
-            outcome=Outcome.ABSTAIN,
-            guarantee=self.guarantee,
-            reason="context_too_long",
-            cost=Cost(calls=1),
-        )
 
     def _verdict(self, subject: Subject, answer: FirstToken, signature: str) -> Verdict:
         digits = digit_shares(answer)

@@ -21,7 +21,7 @@ from draftproof.language_model import Ability, Context, FirstToken, LanguageMode
 from draftproof.settings import settings
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict, VotesEvidence
-from draftproof.verifier import identity
+from draftproof.verifier import abstention, identity
 from draftproof.verifiers.fences import drawn_fence, fenced
 from draftproof.verifiers.verdict_tokens import YesOrNo, first_tokens
 
@@ -128,7 +128,7 @@ class JudgeVerifier:
         contexts = [self._context(subject, vote) for subject in asked for vote in range(self._votes)]
         answers = iter(first_tokens(self._model, contexts) if contexts else [])
         return [
-            self._silent(subject, reason, signature)
+            abstention(self, subject, reason=reason)
             if reason
             else self._verdict(subject, [next(answers) for _ in range(self._votes)], signature)
             for subject, reason in zip(subjects, reasons, strict=True)
@@ -185,16 +185,6 @@ class JudgeVerifier:
                 prompt_tokens=sum(answer.prompt_tokens for answer in answers if isinstance(answer, FirstToken)),
             ),
             raw={"threshold": self._threshold, "votes": [vote.told for vote in votes]},
-        )
-
-    def _silent(self, subject: Subject, reason: str, signature: str) -> Verdict:
-        return Verdict(
-            subject=subject.key,
-            verifier=signature,
-            proposition=self.proposition,
-            outcome=Outcome.ABSTAIN,
-            guarantee=self.guarantee,
-            reason=reason,
         )
 
 

@@ -48,12 +48,17 @@ class YesOrNo:
         """The answer to the contrary question."""
         return YesOrNo(self.no, self.yes, self.unseen)
 
+    @property
+    def answers(self) -> bool:
+        """Whether the model answered the question at all."""
+        return self.yes + self.no >= LEAST_MASS
+
     def share_of_yes(self, threshold: float) -> float | None:
         """P(yes) / (P(yes) + P(no)); None where neither is told, or where the unseen part could bring it over or under
         the threshold."""
-        told = self.yes + self.no
-        if told < LEAST_MASS:
+        if not self.answers:
             return None
+        told = self.yes + self.no
         least, most = self.yes / (told + self.unseen), (self.yes + self.unseen) / (told + self.unseen)
         share = min(1.0, self.yes / told)
         return share if (least >= threshold) == (most >= threshold) == (share >= threshold) else None

@@ -18,7 +18,7 @@ from draftproof.errors import UsageError
 from draftproof.language_model import Completion
 from draftproof.subject import Granularity, Subject, SubjectKey
 from draftproof.verdict import Cost, FeatureEvidence, Guarantee, Outcome, Proposition, Verdict
-from draftproof.verifier import identity
+from draftproof.verifier import abstention, identity
 from draftproof.verifiers.uncertainty_head.features import NoInternalsError, StepInternals, of_completion
 from draftproof.verifiers.uncertainty_head.reader import Reader
 
@@ -180,15 +180,7 @@ class InternalsVerifier(ABC):
     def _verdict(self, subject: Subject, mode: str, said: Opinion | NoInternalsError) -> Verdict:
         if isinstance(said, NoInternalsError):
             detail = {"detail": said.detail[:200]} if said.detail else {}
-            return Verdict(
-                subject=subject.key,
-                verifier=self.signature,
-                proposition=self.proposition,
-                outcome=Outcome.ABSTAIN,
-                guarantee=self.guarantee,
-                reason=said.reason,
-                raw={"mode": mode, **detail},
-            )
+            return abstention(self, subject, reason=said.reason, raw={"mode": mode, **detail})
         accepted = said.score >= self._threshold
         return Verdict(
             subject=subject.key,
