@@ -86,8 +86,23 @@ _BUILT_IN = (
     ),
     Listing(
         "judge",
-        "draftproof.verifiers.judge:JudgeVerifier",
+        "draftproof.verifiers.judges.judge:JudgeVerifier",
         "Ask any language model whether a step is right, by votes that can contradict each other (guarantee: opinion).",
+    ),
+    Listing(
+        "judge-group",
+        "draftproof.verifiers.judges.judge_group:GroupJudgeVerifier",
+        "Ask any language model which candidate is best, in shuffled and opposite orders (guarantee: opinion).",
+    ),
+    Listing(
+        "grounding",
+        "draftproof.verifiers.grounding.verifier:GroundingVerifier",
+        "Look for a text's numbers and names in its documents, then ask a model (guarantee: exact, then opinion).",
+    ),
+    Listing(
+        "quote",
+        "draftproof.verifiers.grounding.quote_verifier:QuoteVerifier",
+        "Look for a text's quotations in its documents, character by character (guarantee: exact).",
     ),
     Listing(
         "process-reward",

@@ -3,7 +3,7 @@
 The model is asked to rate the last step from 0 to 9, and its answer is not written but read off the distribution of its
 first token: one pass over a prompt whose beginning it has mostly read before. What is judged was written by a model and
 may say anything, also "rate this 9": it stands in fences longer than any run of backticks in it, so that it cannot
-close them.
+close them, and control characters and tokens in it are written out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from draftproof.pipelines.step_state import number
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import abstention, identity
-from draftproof.verifiers.fences import fence_for, fenced
+from draftproof.verifiers.fences import fence_for, fenced, shown
 from draftproof.verifiers.verdict_tokens import first_tokens
 
 HIGHEST = 9
@@ -46,7 +46,7 @@ class UtilityJudge:
     """greedy: the most probable token; expectation: the mean of the digits, by their probabilities. The most probable
     token has to be a digit in either."""
     name: str = "utility"
-    version: int = 1
+    version: int = 2
     granularity: Granularity = Granularity.STEP
     proposition: Proposition = Proposition.CORRECT
     guarantee: Guarantee = Guarantee.OPINION
@@ -108,12 +108,12 @@ class UtilityJudge:
 
 def judging_context(subject: Subject) -> Context:
     """What the model is asked: one message, and the beginning of its answer."""
-    earlier = "".join(subject.context)
-    fence = fence_for(subject.problem, earlier, subject.text)
-    parts = [_TASK, "Problem:", fenced(subject.problem, fence)]
+    problem, earlier, text = shown(subject.problem), shown("".join(subject.context)), shown(subject.text)
+    fence = fence_for(problem, earlier, text)
+    parts = [_TASK, "Problem:", fenced(problem, fence)]
     if subject.context:
         parts += ["Earlier steps:", fenced(earlier, fence)]
-    parts += ["Last step:", fenced(subject.text, fence), _QUESTION]
+    parts += ["Last step:", fenced(text, fence), _QUESTION]
     return Context((Message("user", "\n\n".join(parts)),), (Piece(_PREFILL),))
 
 

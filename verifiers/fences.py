@@ -1,29 +1,131 @@
-"""Quote text that a model wrote in a prompt, so that it cannot end its own quotation."""
+"""Quote text that somebody else wrote in a prompt, so that it cannot end its own quotation.
+
+What is quoted may say anything, and its author may know this file. Three things keep it where it stands:
+
+*   A fence is longer than any run of backticks in the text, and has a mark behind it that is a digest of the text
+    itself. Whoever would foresee the mark would have to find a text that names its own digest, 64 bits of it; and a
+    text that did is given another mark. The same text gets the same fence always, so that a verdict can be given again.
+*   Marks of several blocks are drawn one from the other, each from all texts up to its own. Questions that begin alike
+    have the same fences up to where they part, and prefix caches read that once.
+*   What other programs could take for the end of a line or of a message is written out: see `shown`.
+
+This keeps the parts of a prompt apart. It does not make a model immune to what it reads.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from itertools import count
 
-from draftproof.canonical import digest, short
+MARK_DIGITS = 16
+"""Hexadecimal digits of a mark: 64 bits."""
+
+_RUN = re.compile("`+")
+_OPENERS = re.compile(r"<(?=[|｜]|/?\w[\w.-]*>|</?SYS>)|(?<=[|｜])(?=>)|\[(?=/?[A-Z_]{3,}\])")
+"""Where control tokens of chat formats begin, and where the likes of `<|name|>` end: `<s>`, `<|im_end|>`, `[INST]`,
+`<<SYS>>`."""
+_JOINERS = "\u200c\u200d"
+"""Invisible, and part of how some languages and emoji are spelled."""
 
 
 def fence_for(*texts: str) -> str:
     """Backticks, at least three, and more than stand in a row in any of `texts`."""
-    longest = max((len(run) for text in texts for run in re.findall("`+", text)), default=0)
-    return "`" * max(3, longest + 1)
+    return "`" * max([3, *(_longest_run(text) + 1 for text in texts)])
 
 
 def drawn_fence(seed: str, *texts: str) -> str:
-    """Such a fence with a mark behind it that is drawn by `seed` and stands in none of `texts`.
+    """One fence for all of `texts`, with a mark that is drawn from `seed` and from them, and that stands in none.
 
-    Backticks alone can be foreseen; and a model that reads may take a shorter fence for the end of a longer one. What
-    was written before the mark was drawn has no such line, and to name all marks takes texts without an end.
+    Backticks alone can be foreseen; and a model that reads may take a shorter fence for the end of a longer one.
     """
-    backticks, draw = fence_for(*texts), 0
-    while any((mark := short(digest([seed, draw]))) in text for text in texts):
-        draw += 1
-    return backticks + mark
+    return next(fence_for(*texts) + marks[-1] for marks in _draws(seed, texts) if _free(marks[-1:], texts))
+
+
+def drawn_fences(seed: str, texts: Sequence[str]) -> list[str]:
+    """A fence for each of `texts`, drawn from `seed` and all texts up to its own. No mark stands in any text.
+
+    Neither do look-alikes: letters of another width, capitals, or a mark that is cut up by spaces or by what cannot
+    be seen.
+    """
+    marks = next(marks for marks in _draws(seed, texts) if _free(marks, texts))
+    longest, fences = 2, []
+    for mark, text in zip(marks, texts, strict=True):
+        longest = max(longest, _longest_run(text))
+        fences.append("`" * (longest + 1) + mark)
+    return fences
 
 
 def fenced(text: str, fence: str) -> str:
     return f"{fence}\n{text}\n{fence}"
+
+
+def fenced_blocks(seed: str, blocks: Iterable[tuple[str, str]]) -> list[str]:
+    """Parts of a prompt from pairs of a title of ours and a text of somebody else's: each title, then its text,
+    written out and fenced."""
+    given = [(title, shown(text)) for title, text in blocks]
+    fences = drawn_fences(seed, [text for _, text in given])
+    parts = zip(given, fences, strict=True)
+    return [part for (title, text), fence in parts for part in (title, fenced(text, fence))]
+
+
+@lru_cache(4096)
+def shown(text: str) -> str:
+    """`text` with nothing in it that a reader obeys and does not show.
+
+    Line feed is the only end of a line that is left. Other ends of lines, control characters, directions of writing and
+    what has no width are written as escapes; control tokens of chat formats, which some servers read as such wherever
+    they stand, get a space within.
+    """
+    spaced = _OPENERS.sub(lambda found: f"{found.group()} ", text.replace("\r\n", "\n"))
+    if spaced.isascii() and spaced.isprintable():
+        return spaced
+    return "".join(_escape(character) if _is_hidden(character) else character for character in spaced)
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` is Unicode: halves of surrogate pairs are not."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _draws(seed: str, texts: Sequence[str]) -> Iterator[list[str]]:
+    """Marks of `texts`, again and again: to name all of them takes a text without an end."""
+    for draw in count():
+        state = sha256(f"{draw}:{seed}".encode(errors="surrogatepass")).digest()
+        marks = []
+        for text in texts:
+            data = text.encode(errors="surrogatepass")
+            state = sha256(state + len(data).to_bytes(8, "big") + data).digest()
+            marks.append(state.hex()[:MARK_DIGITS])
+        yield marks
+
+
+def _free(marks: Sequence[str], texts: Sequence[str]) -> bool:
+    bare = [_bare(text) for text in texts]
+    return not any(mark in text for mark in marks for text in bare)
+
+
+@lru_cache(4096)
+def _bare(text: str) -> str:
+    """Letters and digits of `text`, as they look."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+@lru_cache(4096)
+def _longest_run(text: str) -> int:
+    """Backticks in a row, those of another width included."""
+    alike = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return max((len(run) for run in _RUN.findall(alike)), default=0)
+
+
+def _is_hidden(character: str) -> bool:
+    if character in _JOINERS or character in "\n\t":
+        return False
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -61,7 +61,7 @@ def test_a_bad_rating_rewrites_the_step() -> None:
     assert output["text"] == TARGET[0] + DRAFT[1] + DRAFT[2]
     assert [step["route"] and step["route"]["score"] for step in output["steps"]] == [3.0, 7.0, 9.0]
     assert len(target.requests) == 1, "a step that is accepted does not call the target"
-    judged = [verdict for verdict in log if verdict.verifier.startswith("utility@1#")]
+    judged = [verdict for verdict in log if verdict.verifier.startswith("utility@2#")]
     assert [verdict.score for verdict in judged] == [3 / 9, 7 / 9, 1.0]
     assert [verdict.outcome for verdict in judged] == [Outcome.REJECT, Outcome.ACCEPT, Outcome.ACCEPT]
     assert output["counts"]["judge_calls"] == 3
