@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from draftproof import __version__
-from draftproof.cli import db, doctor, generate, models, runs, train, verdicts, verifiers, verify
+from draftproof.cli import corpus, db, doctor, generate, models, runs, train, verdicts, verifiers, verify
 from draftproof.cli import run as run_command
 from draftproof.errors import DraftproofError, ExitStatus
 
@@ -47,6 +47,7 @@ app.add_typer(verifiers.app, name="verifiers")
 app.add_typer(db.app, name="db")
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
+app.add_typer(corpus.app, name="corpus")
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 
 
