@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
+from draftproof.batch.canaries import Canaries, require_known_wrong
 from draftproof.batch.pool import Limits, WorkerPool
 from draftproof.batch.stopping import Stopping
 from draftproof.batch.task import Item, Task
@@ -71,9 +72,13 @@ def verify_batch(
     retry_errors: bool = False,
     settings: Mapping[str, Any] | None = None,
     inputs: Sequence[Mapping[str, Any]] = (),
+    canaries: Sequence[Trace] = (),
     observe: Callable[[Progress], None] = lambda progress: None,
 ) -> BatchResult:
     """Judge every step of `traces` by every verifier and store the verdicts as one run.
+
+    `canaries` are traces that are known to be wrong. They are mixed into the run, belong to another one in the store,
+    and what they came to is in the run's counts; see `draftproof.batch.canaries`.
 
     `workers` is the number of processes; 0, or a verifier that no name re-creates, judges in this
     process, where a check that hangs cannot be stopped. Ctrl-C raises KeyboardInterrupt and SIGTERM
@@ -84,6 +89,8 @@ def verify_batch(
         raise UsageError(f"a batch cannot have {workers} workers.", remedy="Give 0 or more.")
     if not verifiers:
         raise UsageError("a batch needs a verifier.", remedy="There are arithmetic and lean, to begin with.")
+    if canaries:
+        require_known_wrong(canaries, verifiers)
     stopping = Stopping()
 
     def between(progress: Progress) -> None:
@@ -94,16 +101,19 @@ def verify_batch(
         run = store.begin_run(command, verifiers=verifiers, settings=settings, inputs=inputs)
         loop = _Loop(verifiers, store, run.id, retry_errors, between)
         try:
+            if canaries:
+                loop.canaries = Canaries(store, run, canaries, verifiers, retry_errors=retry_errors)
             if workers and all(_has_a_name(verifier) for verifier in verifiers):
                 with WorkerPool(verifiers, workers=workers, limits=limits) as pool:
                     loop.through_pool(stopping.reading(traces), pool)
             else:
                 loop.in_process(stopping.reading(traces))
             loop.write()
+            counts = loop.counts(RunStatus.FINISHED)
         except BaseException as reason:
             _close(loop, store, run.id, reason)
             raise
-        totals = store.finish_run(run.id, counts=loop.counts())
+        totals = store.finish_run(run.id, counts=counts)
         return BatchResult(store.run(run.id), tuple(totals), loop.progress)
 
 
@@ -112,7 +122,7 @@ def _close(loop: _Loop, store: VerdictStore, run_id: str, reason: BaseException)
     status = RunStatus.FAILED if isinstance(reason, Exception) else RunStatus.INTERRUPTED
     try:
         loop.write()
-        store.finish_run(run_id, status, counts=loop.counts())
+        store.finish_run(run_id, status, counts=loop.counts(status))
     except DraftproofError as error:
         reason.add_note(f"and its end could not be noted in the store: {error}")
 
@@ -152,10 +162,11 @@ class _Loop:
         self._pace: dict[str, float] = {}
         """Seconds a subject, of each verifier that has judged some."""
         self.progress = Progress()
+        self.canaries: Canaries | None = None
 
     def through_pool(self, traces: Iterable[Trace], pool: WorkerPool) -> None:
-        for chunk in _chunks(traces):
-            for task in self._plan(chunk):
+        for tasks in self._planned(traces):
+            for task in tasks:
                 while not pool.hungry:
                     self._collect(pool, wait=True)
                 pool.submit(task)
@@ -164,20 +175,24 @@ class _Loop:
             self._collect(pool, wait=True)
 
     def in_process(self, traces: Iterable[Trace]) -> None:
-        for chunk in _chunks(traces):
-            for task in self._plan(chunk):
+        for tasks in self._planned(traces):
+            for task in tasks:
                 verifier = self._verifiers[task.verifier]
                 subjects = [subject for item in task.items for subject in item.subjects(verifier)]
                 self._take(run_verifier(verifier, subjects, log=_Nowhere()))
 
-    def counts(self) -> dict[str, Any]:
-        return {
+    def counts(self, status: RunStatus) -> dict[str, Any]:
+        """What the run comes to when it ends so."""
+        counts: dict[str, Any] = {
             "traces": self.progress.traces,
             "judged": self.progress.judged,
             "known": self.progress.known,
             "worker_restarts": self.progress.restarts,
             "seconds": round(time.perf_counter() - self._started, 3),
         }
+        if self.canaries is not None:
+            counts["canaries"] = self.canaries.close(status)
+        return counts
 
     def write(self) -> None:
         """Store what was judged. Verdicts stay here until the store has them."""
@@ -185,25 +200,50 @@ class _Loop:
             self._store.add(self._unwritten, self._run_id, retry_errors=self._retry_errors)
             self._in_flight.difference_update(map(_pair, self._unwritten))
             self._unwritten.clear()
+        if self.canaries is not None:
+            self.canaries.write()
         self._written_at = time.perf_counter()
 
-    def _plan(self, chunk: list[Trace]) -> Iterator[Task]:
+    def _planned(self, traces: Iterable[Trace]) -> Iterator[Iterator[Task]]:
+        """Tasks, chunk by chunk. Canaries want to know which chunk is the last: then, one is read ahead."""
+        if self.canaries is None:
+            yield from (self._plan(chunk) for chunk in _chunks(traces))
+            return
+        ahead: list[Trace] = []
+        for chunk in _chunks(traces):
+            if ahead:
+                yield self._plan(ahead)
+            ahead = chunk
+        yield self._plan(ahead, last=True)
+
+    def _plan(self, chunk: list[Trace], *, last: bool = False) -> Iterator[Task]:
         """Tasks for the pairs of `chunk` that nobody judged and nobody is judging."""
         self._store.add_traces(self._run_id, chunk)
         by_digest = {trace.digest: trace for trace in chunk}
         pairs = self._store.missing(chunk, self._verifiers, retry_errors=self._retry_errors)
         fresh = [pair for pair in dict.fromkeys(pairs) if pair not in self._in_flight]
+        if self.canaries is not None:
+            fresh = self.canaries.left_to(fresh)
         self._in_flight.update(fresh)
         subjects = sum(_subjects(trace, verifier) for trace in by_digest.values() for verifier in self._verifiers)
         self._advance(traces=len(chunk), planned=len(fresh), known=max(0, subjects - len(fresh)))
         fresh.sort(key=lambda pair: self._index[pair.verifier])
         for name, group in groupby(fresh, key=lambda pair: pair.verifier):
-            while part := list(islice(group, self._task_size(name))):
+            left = list(group)
+            while left:
+                size = self._task_size(name)
+                part, left = left[:size], left[size:]
                 positions: dict[str, list[int]] = {}
                 for pair in part:
                     positions.setdefault(pair.subject.trace_digest, []).append(pair.subject.position)
                 items = tuple(Item(by_digest[digest], tuple(places)) for digest, places in positions.items())
+                if self.canaries is not None:
+                    items = self.canaries.mixed(name, items, tasks_left=1 + -(-len(left) // size) if last else None)
                 yield Task(self._index[name], items)
+        if last and self.canaries is not None:
+            for name, index in self._index.items():
+                if items := self.canaries.alone(name):
+                    yield Task(index, items)
 
     def _collect(self, pool: WorkerPool, *, wait: bool) -> None:
         for finished in pool.finished(wait=wait):
@@ -219,12 +259,13 @@ class _Loop:
             return FIRST_TASK
         return max(LEAST_TASK, min(CHUNK_STEPS, int(TASK_SECONDS / pace)))
 
-    def _take(self, verdicts: Sequence[Verdict]) -> None:
+    def _take(self, judged: Sequence[Verdict]) -> None:
+        verdicts = judged if self.canaries is None else self.canaries.take(judged)
         self._unwritten.extend(verdicts)
-        timed = [verdict.cost.wall_seconds for verdict in verdicts if verdict.cost.wall_seconds]
+        timed = [verdict.cost.wall_seconds for verdict in judged if verdict.cost.wall_seconds]
         if timed:  # what a lost worker was given has no cost
             latest = sum(timed) / len(timed)
-            name = verdicts[0].verifier
+            name = judged[0].verifier
             self._pace[name] = (self._pace.get(name, latest) + latest) / 2
         outcomes = dict(self.progress.outcomes)
         for verdict in verdicts:

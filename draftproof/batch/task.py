@@ -58,7 +58,7 @@ class Task:
         ]
 
     def message(self) -> dict[str, Any]:
-        """JSON form. Only what is judged travels: labels and metadata stay with the caller."""
+        """JSON form. Only what verifiers may look at travels: labels and metadata stay with the caller."""
         return {
             "verifier": self.verifier,
             "items": [{"trace": _judged(item.trace), "positions": item.positions} for item in self.items],
@@ -106,4 +106,5 @@ def _judged(trace: Trace) -> dict[str, Any]:
         "problem": trace.problem,
         "segmentation": trace.segmentation,
         "steps": [{"text": step.text} for step in trace.steps],
+        **({} if trace.reference_answer is None else {"reference_answer": trace.reference_answer}),
     }

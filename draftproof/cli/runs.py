@@ -73,6 +73,7 @@ def show(
     store: Store = None,
     json_output: Json = False,
 ) -> None:
+    from draftproof.batch.canaries import canary_lines
     from draftproof.cli.screen import out, plain
     from draftproof.cli.summary import conservation_json, conservation_line
     from draftproof.store.verdict_store import VerdictStore
@@ -102,6 +103,8 @@ def show(
         screen.print(
             plain(f"{total.verifier.partition('@')[0]:>12}  ", "dim") + plain(conservation_line(total)), soft_wrap=True
         )
+    for line in canary_lines(found.counts):
+        screen.print(plain("    canaries  ", "dim") + plain(line), soft_wrap=True)
     if tally is not None:
         from draftproof.cli.run_summary import summary_lines
 

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from draftproof.batch.canaries import canary_lines
 from draftproof.batch.run import BatchResult
 from draftproof.cli.screen import out, plain, visible
 from draftproof.cli.trace_view import evidence_line, marked, wrong_evidence
@@ -55,6 +56,8 @@ def print_summary(
     for total in result.conservation:
         name = total.verifier.partition("@")[0]
         screen.print(Text.assemble(plain(f"{name}: ", "bold"), conservation_line(total)), soft_wrap=True)
+    for line in canary_lines(result.run.counts):
+        screen.print(plain(line), soft_wrap=True)
     wrong = worst_traces(store, result.run.id, SHOWN_TRACES)
     if wrong:
         screen.print()
@@ -105,6 +108,8 @@ def print_json(
         "store": store.name,
         "first_wrong_steps": [_wrong_step_json(*found) for found in worst_traces(store, result.run.id, SHOWN_TRACES)],
     }
+    if "canaries" in result.run.counts:
+        more["canaries"] = result.run.counts["canaries"]
     print(json.dumps(as_json(result) | more))
 
 

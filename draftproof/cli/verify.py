@@ -63,6 +63,14 @@ def verify(
             help="Where unreadable lines go; written anew by each run. [default: NAME.rejects.jsonl, in this folder]",
         ),
     ] = None,
+    canaries: Annotated[
+        str | None,
+        typer.Option(
+            "--canaries",
+            metavar="FILE",
+            help="Labelled traces; their first wrong steps are mixed into the run, to see how many are accepted.",
+        ),
+    ] = None,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,8 +115,9 @@ def verify(
     verifiers = [parse_verifier(text) for text in verifier] if verifier else default_verifiers()
     hold_names(gates, verifiers)
     parse_format(format)
-    for file in files:
+    for file in (*files, *([canaries] if canaries else [])):
         check_file(file)
+    known_wrong = _canaries(canaries, verifiers) if canaries else []
     sinks = _Sinks(files, rejects)
     resume = "draftproof " + shlex.join(sys.argv[1:])
     with VerdictStore.open(store_url(store)) as opened, Bar(files, limit=limit, quiet=json_output) as bar:
@@ -121,8 +130,10 @@ def verify(
                 workers=settings().workers if workers is None else workers,
                 limits=Limits(subject_seconds=timeout),
                 retry_errors=retry_errors,
-                settings={"format": format, "limit": limit, "timeout": timeout},
+                settings={"format": format, "limit": limit, "timeout": timeout}
+                | ({"canaries": canaries} if canaries else {}),
                 inputs=[_input(file) for file in files],
+                canaries=known_wrong,
                 observe=bar.show,
             )
         except (KeyboardInterrupt, Terminated) as stopped:
@@ -154,6 +165,21 @@ def default_verifiers() -> list[Verifier]:
     except MissingExtraError as error:
         say(f"note: without the verifier lean: {error}")
     return verifiers
+
+
+def _canaries(file: str, verifiers: Sequence[Verifier]) -> list[Trace]:
+    """The traces of `file` that hold something that is known to be wrong. A line that cannot be read is an error: what
+    a judge is measured by is known, or it is not used."""
+    from draftproof.batch.canaries import known_wrong, require_known_wrong
+    from draftproof.importers.reading import read_traces
+
+    if file == "-":
+        raise UsageError("Canaries come from a file.", remedy="Name one: --canaries labelled.jsonl.")
+    traces = list(read_traces(file, "auto"))
+    require_known_wrong(traces, verifiers)
+    return [
+        trace for trace in traces if any(known_wrong(trace, verifier.granularity) is not None for verifier in verifiers)
+    ]
 
 
 def _status(result: BatchResult, sinks: _Sinks, tripped: Sequence[str]) -> ExitStatus:
