@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, wraps
 from hashlib import sha256
 from itertools import count
+from typing import TypeVar
 
 MARK_DIGITS = 16
 """Hexadecimal digits of a mark: 64 bits."""
@@ -28,8 +29,24 @@ _RUN = re.compile("`+")
 _OPENERS = re.compile(r"<(?=[|｜]|/?\w[\w.-]*>|</?SYS>)|(?<=[|｜])(?=>)|\[(?=/?[A-Z_]{3,}\])")
 """Where control tokens of chat formats begin, and where the likes of `<|name|>` end: `<s>`, `<|im_end|>`, `[INST]`,
 `<<SYS>>`."""
+_BETWEEN_LETTERS = re.compile(r"[\W_]+")
 _JOINERS = "\u200c\u200d"
 """Invisible, and part of how some languages and emoji are spelled."""
+
+_REMEMBERED, _OF_LENGTH = 4096, 20_000
+"""Texts, and the most characters of one: the steps of a trace come again with every question about a later one."""
+
+_Found = TypeVar("_Found")
+
+
+def _remembered(function: Callable[[str], _Found]) -> Callable[[str], _Found]:
+    known = lru_cache(_REMEMBERED)(function)
+
+    @wraps(function)
+    def of(text: str) -> _Found:
+        return known(text) if len(text) <= _OF_LENGTH else function(text)
+
+    return of
 
 
 def fence_for(*texts: str) -> str:
@@ -72,7 +89,7 @@ def fenced_blocks(seed: str, blocks: Iterable[tuple[str, str]]) -> list[str]:
     return [part for (title, text), fence in parts for part in (title, fenced(text, fence))]
 
 
-@lru_cache(4096)
+@_remembered
 def shown(text: str) -> str:
     """`text` with nothing in it that a reader obeys and does not show.
 
@@ -81,9 +98,7 @@ def shown(text: str) -> str:
     they stand, get a space within.
     """
     spaced = _OPENERS.sub(lambda found: f"{found.group()} ", text.replace("\r\n", "\n"))
-    if spaced.isascii() and spaced.isprintable():
-        return spaced
-    return "".join(_escape(character) if _is_hidden(character) else character for character in spaced)
+    return spaced.translate(_WRITTEN_OUT)
 
 
 def is_text(text: str) -> bool:
@@ -108,17 +123,27 @@ def _free(marks: Sequence[str], texts: Sequence[str]) -> bool:
     return not any(mark in text for mark in marks for text in bare)
 
 
-@lru_cache(4096)
+@_remembered
 def _bare(text: str) -> str:
     """Letters and digits of `text`, as they look."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+    alike = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return _BETWEEN_LETTERS.sub("", alike.casefold())
 
 
-@lru_cache(4096)
+@_remembered
 def _longest_run(text: str) -> int:
     """Backticks in a row, those of another width included."""
     alike = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return max((len(run) for run in _RUN.findall(alike)), default=0)
+
+
+class _WrittenOut(dict[int, str]):
+    """What each character is shown as, found out when it first comes."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = character.encode("unicode_escape").decode() if _is_hidden(character) else character
+        return self[code]
 
 
 def _is_hidden(character: str) -> bool:
@@ -127,5 +152,4 @@ def _is_hidden(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+_WRITTEN_OUT = _WrittenOut()

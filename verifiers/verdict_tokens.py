@@ -21,6 +21,10 @@ from draftproof.language_model import Completion, Context, FirstToken, LanguageM
 ASKED = 20
 """Most probable first tokens that are looked through: no server tells more."""
 
+ASKED_OF_LABELS = 1_000
+"""The same where a verdict is read whatever else a model would rather say. Models on this machine tell so many, and
+then next to nothing is unseen; servers tell what they tell."""
+
 LEAST_MASS = 1e-4
 """Of all labels together: below, the model did not answer the question."""
 
@@ -148,12 +152,12 @@ class Rating:
         return mean if (least >= threshold) == (most >= threshold) == (mean >= threshold) else None
 
 
-def first_tokens(model: LanguageModel, contexts: Sequence[Context]) -> list[FirstToken | str]:
+def first_tokens(model: LanguageModel, contexts: Sequence[Context], top: int = ASKED) -> list[FirstToken | str]:
     """Answers in order; of what cannot be asked, why: `context_too_long` or `unreadable_text`.
 
     Raises ModelError where the backend fails.
     """
-    return _each(model, lambda part: model.first_token(part, top=ASKED), contexts, "distributions")
+    return _each(model, lambda part: model.first_token(part, top=top), contexts, "distributions")
 
 
 def completions(model: LanguageModel, requests: Sequence[Request]) -> list[Completion | str]:

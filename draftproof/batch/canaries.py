@@ -30,6 +30,7 @@ from draftproof.verifier import Verifier, identity
 SHARE = 0.1
 """Canaries a subject while more subjects are to come; what is left of them is mixed into the last ones."""
 SKIPPED = "no_canary"
+_OF = "canaries_of"
 _CHUNK = 500
 
 
@@ -39,6 +40,11 @@ def known_wrong(trace: Trace, granularity: Granularity) -> int | None:
         return trace.first_error
     wrong = trace.first_error is not None or trace.answer_correct is False
     return 0 if wrong and granularity is Granularity.TRACE else None
+
+
+def is_of_canaries(run: Run) -> bool:
+    """Whether a stored run holds another one's canaries."""
+    return _OF in run.settings
 
 
 def require_known_wrong(traces: Sequence[Trace], verifiers: Sequence[Verifier]) -> None:
@@ -83,7 +89,7 @@ class Canaries:
         own = store.begin_run(
             f"canaries of {run.id[:8]}: {run.command}",
             verifiers=verifiers,
-            settings={"canaries_of": run.id},
+            settings={_OF: run.id},
             inputs=[{"name": file} for file in files],
         )
         self.run_id = own.id

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="List runs; show one with its provenance, counts and measures.")
 
 
-@app.command("list", help="Runs of the store, the newest first.")
+@app.command("list", help="Runs of the store, the newest first. Canaries are shown with the run that they belong to.")
 def list_(store: Store = None, limit: Limit = 20, json_output: Json = False) -> None:
     from rich.table import Table
 
+    from draftproof.batch.canaries import is_of_canaries
     from draftproof.cli.screen import one_line, out, plain
     from draftproof.store.verdict_store import VerdictStore
 
     with VerdictStore.open(store_url(store), create=False, read_only=True) as opened:
-        runs = opened.runs(limit=limit)
+        found = opened.runs(limit=None if limit is None else 2 * limit)  # a run has one of canaries at most
+    runs = [run for run in found if not is_of_canaries(run)][:limit]
     if json_output:
         for run in runs:
             print(json.dumps(_run_json(run)))

@@ -291,6 +291,9 @@ def test_the_command_shows_the_rate_and_the_run_keeps_it(tmp_path: Path, capsys:
     assert (rates["accepted"], rates["judged"]) == (1, 3)
     assert run(["runs", "show", told["run"], *place]) == 0
     assert line in capsys.readouterr().out
+    assert run(["runs", "list", "--limit", "2", "--json", *place]) == 0
+    listed = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    assert [row["counts"]["canaries"]["run"] == told["canaries"]["run"] for row in listed] == [True, False]
     assert run(["runs", "show", told["canaries"]["run"], "--json", *place]) == 0
     assert json.loads(capsys.readouterr().out)["settings"] == {"canaries_of": told["run"]}
 

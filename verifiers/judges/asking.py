@@ -36,7 +36,7 @@ from draftproof.settings import settings
 from draftproof.verdict import Cost
 from draftproof.verifier import FREE
 from draftproof.verifiers.fences import fenced_blocks, is_text, shown
-from draftproof.verifiers.verdict_tokens import completions, first_tokens
+from draftproof.verifiers.verdict_tokens import ASKED_OF_LABELS, completions, first_tokens
 
 Reasons = Literal["none", "after", "before"]
 
@@ -107,7 +107,7 @@ class Asker:
         if self.reasons != "before":
             return [
                 Reply(answer, cost=cost_of(answer))
-                for answer in first_tokens(self.model, [Context.of(question.prompt()) for question in questions])
+                for answer in self._first_tokens([Context.of(question.prompt()) for question in questions])
             ]
         thoughts = completions(self.model, [self._thinking(question) for question in questions])
         cut = ["" if isinstance(thought, str) else thought.text[:KEPT_CHARACTERS] for thought in thoughts]
@@ -116,7 +116,7 @@ class Asker:
             for question, thought, noted in zip(questions, thoughts, cut, strict=True)
             if not isinstance(thought, str)
         ]
-        answers = iter(first_tokens(self.model, contexts))
+        answers = iter(self._first_tokens(contexts))
         replies = []
         for thought, noted in zip(thoughts, cut, strict=True):
             answer = thought if isinstance(thought, str) else next(answers)
@@ -131,6 +131,9 @@ class Asker:
         except ModelError:  # the verdicts are read: nothing is lost but an explanation
             return [("", Cost(calls=1)) for _ in asked]
         return [("" if isinstance(each, str) else told(each.text), cost_of(each)) for each in written]
+
+    def _first_tokens(self, contexts: Sequence[Context]) -> list[FirstToken | str]:
+        return first_tokens(self.model, contexts, ASKED_OF_LABELS)
 
     def _thinking(self, question: Question) -> Request:
         decoding = Decoding(_THINKING.temperature, top_p=_THINKING.top_p, seed=question.draw)

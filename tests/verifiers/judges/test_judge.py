@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draftproof.cli.main import run
+from draftproof.drafting.language_models.local import LocalLanguageModel
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken, Request
 from draftproof.registry import create_verifier, listings, parse_verifier
@@ -445,6 +446,16 @@ def test_a_local_model_is_asked_by_its_name(tmp_path: Path, capsys: pytest.Captu
     command = ["verify", str(file), "--verifier", f"judge:model={folder}", "--store", store, "--workers", "0", "--json"]
     assert run(command) == 0
     assert '"abstain' in capsys.readouterr().out
+
+
+def test_a_real_model_reads_what_the_questions_of_a_trace_share_once(tmp_path: Path) -> None:
+    model = LocalLanguageModel(str(save_ascii_model(tmp_path / "model", context=4096)))
+    questions = Asked(knowing)
+    judged(questions, trace("4 + 5 = 9.", "9 + 1 = 10.", "So it is 10."))
+    told = [model.first_token([Context.of(question)])[0] for question in questions.questions]
+    for earlier, later, question in zip(told, told[2:], questions.questions, strict=False):
+        assert later.cached_tokens > 0.9 * len(question[: question.index("Is ")])
+        assert later.prompt_tokens > earlier.prompt_tokens
 
 
 def test_a_subject_s_own_words_are_no_format() -> None:
