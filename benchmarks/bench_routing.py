@@ -78,7 +78,9 @@ def main() -> None:
     parser.add_argument("--router", help="file of `draftproof train router`, from the rows of `collect`")
     parser.add_argument("--policies", nargs="+", default=["alone", "rsd", "router", "oracle", "glimpse"])
     arguments = parser.parse_args()
-    if arguments.what == "sweep" and not (arguments.prm and arguments.router):
+    trained = {"rsd": arguments.prm, "router": arguments.router}
+    missing = [policy for policy, place in trained.items() if policy in arguments.policies and not place]
+    if arguments.what == "sweep" and missing:
         print(json.dumps({"benchmark": "routing", "not_run": "no --prm and --router, which are trained first"}))
         return
     torch.set_num_threads(arguments.threads)
