@@ -183,6 +183,41 @@ class VotesEvidence(BaseModel):
     """Share of all votes that the winner got; unread ones count against it."""
 
 
+class QuoteEvidence(BaseModel):
+    """A passage of a document, verbatim."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["quote"] = "quote"
+    document: str
+    """Its id, as the subject names it."""
+    span: Span
+    """Where the passage stands, in characters of the document."""
+    text: str
+    """What stands there."""
+
+
+class GroundingEvidence(BaseModel):
+    """A part of the subject's text, and whether the documents have it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["grounding"] = "grounding"
+    span: Span
+    """Where it stands in the subject's text."""
+    text: str
+    """The text of that span, verbatim."""
+    about: Literal["number", "name", "quote", "sentence"]
+    holds: bool | None
+    """Whether the documents have it: for a sentence, whether they support it. None when that was not decided; `reason`
+    says why."""
+    document: str | None = None
+    """Id of the document that has it; None where none does, or where it was judged from all of them."""
+    found: Span | None = None
+    """Where, in characters of that document."""
+    reason: str = ""
+
+
 class ErrorEvidence(BaseModel):
     """How a verifier failed."""
 
@@ -202,6 +237,8 @@ Evidence = Annotated[
     | StepEvidence
     | RouteEvidence
     | VotesEvidence
+    | QuoteEvidence
+    | GroundingEvidence
     | ErrorEvidence,
     Field(discriminator="kind"),
 ]

@@ -12,15 +12,17 @@ from rich.text import Text
 from draftproof.cli.screen import COLOURS, SIGNS, one_line, plain
 from draftproof.store.records import StoredVerdict
 from draftproof.subject import Granularity
-from draftproof.trace import StepLabel, Trace
+from draftproof.trace import Span, StepLabel, Trace
 from draftproof.verdict import (
     AcceptanceEvidence,
     EquationEvidence,
     ErrorEvidence,
     Evidence,
     FeatureEvidence,
+    GroundingEvidence,
     LeanEvidence,
     Outcome,
+    QuoteEvidence,
     RouteEvidence,
     StepEvidence,
     VotesEvidence,
@@ -73,19 +75,19 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next((outcome for outcome in _WORST_FIRST if outcome in given), Outcome.ABSTAIN)
 
 
-def wrong_evidence(verdict: StoredVerdict) -> list[EquationEvidence | LeanEvidence]:
+def wrong_evidence(verdict: StoredVerdict) -> list[EquationEvidence | LeanEvidence | GroundingEvidence]:
     """The claims that a rejection rests on."""
     if verdict.outcome is not Outcome.REJECT or verdict.payload is None:
         return []
     return [
         evidence
         for evidence in verdict.verdict.evidence
-        if (isinstance(evidence, EquationEvidence) and evidence.holds is False)
+        if (isinstance(evidence, EquationEvidence | GroundingEvidence) and evidence.holds is False)
         or (isinstance(evidence, LeanEvidence) and evidence.status == "refuted")
     ]
 
 
-def marked(text: str, wrong: Sequence[EquationEvidence | LeanEvidence], style: str = "") -> Text:
+def marked(text: str, wrong: Sequence[EquationEvidence | LeanEvidence | GroundingEvidence], style: str = "") -> Text:
     """`text` with the wrong claims underlined. Spans are cut to the text: stored evidence is not trusted to fit."""
     result = Text()
     at = 0
@@ -126,6 +128,12 @@ def evidence_line(evidence: Evidence) -> Text:
             more = f", … of {len(evidence.votes)}" if len(evidence.votes) > MAX_VOTES else ""
             agreed = plain(f" with {evidence.agreement:.0%} of the votes: ", "dim")
             return Text.assemble(plain(winner, "bold"), agreed, plain(f"{given}{more}"))
+        case QuoteEvidence():
+            return plain(f"{one_line(evidence.document, 40)} {_place(evidence.span)}: ", "dim") + plain(
+                f"“{one_line(evidence.text, 100)}”"
+            )
+        case GroundingEvidence():
+            return _grounding(evidence)
         case FeatureEvidence():
             return plain(", ".join(f"{name} {value:.4g}" for name, value in evidence.values.items()), "dim")
         case ErrorEvidence():
@@ -154,6 +162,22 @@ def _equation(evidence: EquationEvidence) -> Text:
     if evidence.hypotheses:
         line.append_text(plain(f"   given {', '.join(evidence.hypotheses)}", "dim"))
     return line
+
+
+def _grounding(evidence: GroundingEvidence) -> Text:
+    """`number 1519: found in chunk-1 (10-14)`, `name Drogo: absent`."""
+    colour = {True: "green", False: "red", None: "dim"}[evidence.holds]
+    reason = evidence.reason.replace("_", " ") or {True: "holds", False: "fails", None: "not decided"}[evidence.holds]
+    line = Text.assemble(plain(f"{evidence.about} ", "dim"), plain(one_line(evidence.text, 100), colour))
+    line.append_text(plain(f": {one_line(reason, 60)}", "bold" if evidence.holds is False else "dim"))
+    if evidence.document is not None:
+        place = "" if evidence.found is None else f" {_place(evidence.found)}"
+        line.append_text(plain(f" in {one_line(evidence.document, 40)}{place}", "dim"))
+    return line
+
+
+def _place(span: Span) -> str:
+    return f"({span.start}-{span.end})"
 
 
 def verdict_lines(verdict: StoredVerdict) -> list[Text]:
