@@ -113,6 +113,7 @@ class _Building:
 
     def _read(self, given: list[Input], tallies: list[_Tally], staging: Staging, rejects: RejectsFile) -> None:
         total, before = sum(each.size for each in given), 0
+        self._report("reading", 0, total, "")
         for number, (each, tally) in enumerate(zip(given, tallies, strict=True)):
             progress = Progress()
             for document in read_documents(each, self._fields, _into(rejects, tally), _counting(tally), progress):

@@ -29,11 +29,14 @@ _WIDE = 200
 
 _TERMINALS = ".!?…。！？"
 _CLOSERS = "\"'”’»)]」』）"
-# Each alternative is tried once for a run of white space, where the run begins, and takes the whole of it: linear time.
+# Begins with a character to look for, which is quick. What ends a paragraph may begin inside a run of white space, the
+# others where it begins; each takes the rest of the run, so the time is linear.
 _BOUNDARY = re.compile(
-    rf"(?<!\s)(?:\s{{{_WIDE}}}\s*+|[^\S\n]*+\n[^\S\n]*+\n\s*+|(?<=[{re.escape(_TERMINALS + _CLOSERS)}])\s++)"
-    rf"|(?<=[。！？])(?![\s{re.escape('。！？' + _CLOSERS)}])"
+    rf"\s(?:(?<=[{re.escape(_TERMINALS + _CLOSERS)}]\s)\s*+|(?<=\n)[^\S\n]*+\n\s*+|(?<!\s\s)\s{{{_WIDE - 1}}}\s*+)"
 )
+_UNSPACED = "。！？"
+_BOUNDARY_UNSPACED = re.compile(rf"{_BOUNDARY.pattern}|(?<=[{_UNSPACED}])(?![\s{re.escape(_UNSPACED + _CLOSERS)}])")
+"""The same where sentences end without white space as well."""
 _WORD = re.compile(r"\S+")
 _ABBREVIATIONS = frozenset(
     {"Dr", "Mr", "Mrs", "Ms", "Prof", "St", "Sr", "Jr", "No", "Nr", "Fig", "Figs", "Eq", "Eqs", "Sec", "Vol", "pp",
@@ -121,13 +124,15 @@ class _Cutter:
         self._buffer += part
         self._drop_space()
         done = 0
-        for boundary in _BOUNDARY.finditer(self._buffer):
-            gap = boundary.group()
-            if boundary.end() == len(self._buffer) and len(gap) < _WIDE:
+        unspaced = any(mark in self._buffer for mark in _UNSPACED)
+        for boundary in (_BOUNDARY_UNSPACED if unspaced else _BOUNDARY).finditer(self._buffer):
+            start, end = boundary.span()
+            if end == len(self._buffer) and end - start < _WIDE:
                 break  # what follows decides whether this is one
-            if self._ends_sentence(done, boundary.start(), boundary.end(), gap):
-                yield from self._sentence(done, boundary.start(), gap)
-                done = boundary.end()
+            if self._ends_sentence(done, start, end, boundary.group()):
+                start = done + len(self._buffer[done:start].rstrip())
+                yield from self._sentence(done, start, self._buffer[start:end])
+                done = end
         self._forget(done)
         if len(self._buffer) > _CHARACTERS_A_WORD * self._most + 2 * self._margin:
             yield from self._pieces_so_far()

@@ -42,7 +42,9 @@ class Encoder(Protocol):
     """Turns texts into vectors of length 1, whose inner product tells how alike two texts are."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What loads it again: a name, or the path of its folder."""
+        ...
 
     @property
     def identity(self) -> str:
@@ -76,7 +78,7 @@ class SentenceEncoder:
     def __init__(self, source: str | Path = DEFAULT_ENCODER, *, device: str = "cpu") -> None:
         folder = encoder_folder(source)
         checkpoint = read_checkpoint(folder)
-        self.name = str(source)
+        self.name = DEFAULT_ENCODER if str(source) == DEFAULT_ENCODER else str(folder.resolve())
         self._recipe = _recipe(folder)
         self._device = torch.device(device)
         self._tokenizer: Any = load_tokenizer(folder)

@@ -88,7 +88,7 @@ class DenseManifest(BaseModel):
     corpus: str
     """Digest of the corpus that the vectors belong to."""
     encoder: str
-    """What the user called the model."""
+    """Name of the model, or the path of its folder."""
     encoder_identity: str
     """`name#digest` of what its vectors depend on."""
     rows: int

@@ -55,6 +55,7 @@ def write_word_index(
     lengths = np.zeros(count, dtype=np.int32)
     holding = np.zeros(0, dtype=np.int64)
     blocks = []
+    report(0, 2 * count)
     for begin in range(0, count, _BLOCK):
         end = min(count, begin + _BLOCK)
         counted = _count([texts(row) for row in range(begin, end)], begin, vocabulary, lengths)

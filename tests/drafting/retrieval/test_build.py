@@ -5,8 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,8 +177,6 @@ def test_what_is_no_text_is_rejected_whole_and_the_rest_is_built(
 
 
 def test_a_broken_link_and_a_pipe_are_told_and_not_waited_for(tmp_path: Path) -> None:
-    import os
-
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "gone.txt").symlink_to(tmp_path / "nowhere")
@@ -218,6 +220,15 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert (corpus.manifest.counts.documents, corpus.manifest.counts.vocabulary) == (1, 800_011)  # the title's too
     (hit,) = open_retriever(corpus).search(["otter number 799999"], 1)[0]
     assert "number 799999 " in hit.text
+
+
+def test_a_line_of_20_mb_is_a_document_like_others(tmp_path: Path) -> None:
+    text = ("The otter, which " + "eats a fish in the cold river and " * 10 + "rests. ") * 57_000
+    assert len(text) > 20_000_000
+    corpus = build_corpus([lines(tmp_path / "d.jsonl", {"text": text}, {"text": "Short."})], tmp_path / "c")
+    counts = corpus.manifest.counts
+    assert (counts.documents, counts.characters) == (2, len(text) + 6)
+    assert counts.chunks < 10 < 10_000 < counts.places  # the same words over and over are few texts
 
 
 @pytest.mark.parametrize("text", ["", "\x00\x01"])
@@ -291,6 +302,28 @@ def test_a_build_that_is_stopped_leaves_nothing_that_loads_and_starts_again(
     fresh = build_corpus([folder], tmp_path / "d")
     assert again.manifest == fresh.manifest
     assert sorted(each.name for each in again.folder.iterdir()) == sorted(each.name for each in fresh.folder.iterdir())
+
+
+@pytest.mark.parametrize("stage", ["reading", "ordering", "indexing"])
+def test_a_build_that_is_killed_leaves_nothing_that_loads_and_starts_again(
+    folder: Path, tmp_path: Path, stage: str
+) -> None:
+    code = f"""
+import os, signal
+from draftproof.drafting.retrieval.build import build_corpus
+
+def report(stage, done, *_):
+    if stage == {stage!r} and (done or stage == "ordering"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+build_corpus([{str(folder)!r}], {str(tmp_path / "c")!r}, report=report)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert any((tmp_path / "c").iterdir())
+    with pytest.raises(InputError, match="There is no corpus"):
+        Corpus.open(tmp_path / "c")
+    assert build_corpus([folder], tmp_path / "c").manifest == build_corpus([folder], tmp_path / "d").manifest
 
 
 def test_the_same_command_on_a_whole_corpus_builds_nothing(folder: Path, tmp_path: Path) -> None:
