@@ -107,15 +107,21 @@ def is_text(text: str) -> bool:
 
 
 def _draws(seed: str, texts: Sequence[str]) -> Iterator[list[str]]:
-    """Marks of `texts`, again and again: to name all of them takes a text without an end."""
+    """Marks of `texts`, again and again.
+
+    The first time, a mark depends on the texts up to its own, and so the marks of earlier texts are known to whoever
+    writes a later one. If he names one, all are drawn again from all texts at once, and then he knows none.
+    """
+    data = [text.encode(errors="surrogatepass") for text in texts]
+    everything = b""
     for draw in count():
-        state = sha256(f"{draw}:{seed}".encode(errors="surrogatepass")).digest()
+        state = sha256(f"{draw}:{seed}".encode(errors="surrogatepass") + everything).digest()
         marks = []
-        for text in texts:
-            data = text.encode(errors="surrogatepass")
-            state = sha256(state + len(data).to_bytes(8, "big") + data).digest()
+        for each in data:
+            state = sha256(state + len(each).to_bytes(8, "big") + each).digest()
             marks.append(state.hex()[:MARK_DIGITS])
         yield marks
+        everything = state
 
 
 def _free(marks: Sequence[str], texts: Sequence[str]) -> bool:

@@ -10,11 +10,14 @@ import pytest
 
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken
+from draftproof.pipelines.best_of_n import create_best_of_n
 from draftproof.registry import create_verifier, listings
 from draftproof.subject import Granularity, Subject, SubjectKey
 from draftproof.verdict import Outcome, Proposition, Verdict, VotesEvidence
 from draftproof.verifier import identity, run_verifier
 from draftproof.verifiers.judges.judge_group import GroupJudgeVerifier, whole_group
+from tests.pipelines.scripted import Log as PipelineLog
+from tests.pipelines.solvers import Solver
 from tests.verifiers.judges.reader import Asked, Top, read
 
 
@@ -190,6 +193,23 @@ def test_candidates_may_be_next_steps_and_answers() -> None:
         "Problem:", "Step 1:", "Candidate A:", "Candidate B:"
     ]  # fmt: skip
     assert GroupJudgeVerifier(model, level="document").granularity is Granularity.DOCUMENT
+
+
+def test_it_chooses_for_a_pipeline_that_writes_candidates() -> None:
+    texts = [f"So it is {number}.\n\nThe answer is {number}." for number in (3, 7, 5)]
+    model, log = Asked(prefers(size)), PipelineLog()
+    graph = create_best_of_n(Solver(texts, by="seed"), log=log, n=3, by="score", verifier=GroupJudgeVerifier(model))
+    output = graph.invoke({"problem": "How many?"})
+    assert (output["winner"], output["text"]) == (1, texts[1])
+    judged = [verdict for verdict in log if verdict.verifier.startswith("judge-group@")]
+    assert [(verdict.sample, verdict.outcome.value) for verdict in judged] == [
+        (0, "reject"),
+        (1, "accept"),
+        (2, "reject"),
+    ]
+    undecided = GroupJudgeVerifier(Asked(lambda _: (("A", 1.0),)))
+    graph = create_best_of_n(Solver(texts, by="seed"), log=PipelineLog(), n=3, by="score", verifier=undecided)
+    assert graph.invoke({"problem": "How many?"})["reason"] == "nothing_scored_majority"
 
 
 def test_a_failure_is_one_groups_and_never_half_of_it() -> None:
