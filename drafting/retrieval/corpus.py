@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from draftproof.canonical import digest_bytes
 from draftproof.drafting.retrieval.manifest import MANIFEST, CorpusManifest, check_files, read_manifest
 from draftproof.drafting.retrieval.staging import ORIGIN_FILE, STORE_FILES
 from draftproof.errors import InputError, UsageError
@@ -97,7 +98,14 @@ class Corpus:
         return self.manifest.counts.chunks
 
     def chunk(self, row: int) -> Chunk:
-        return Chunk(id=self.id_of(row), text=self.text(row), places=self.places(row, MOST_PLACES))
+        """Raises InputError where the text is no longer the one that the id is the digest of."""
+        id, text = self.id_of(row), self.text(row)
+        if digest_bytes(text.encode()) != id:
+            raise InputError(
+                f"The corpus {self.folder} was changed while it was open: a text is not that of {id}.",
+                remedy="Build it again.",
+            )
+        return Chunk(id=id, text=text, places=self.places(row, MOST_PLACES))
 
     def find(self, chunk_id: str) -> Chunk:
         """The chunk of this id. Raises UsageError where there is none."""
@@ -128,7 +136,7 @@ class Corpus:
 
     def text(self, row: int) -> str:
         begin, end = int(self._text_spans[row]), int(self._text_spans[row + 1])
-        return self._texts[begin:end].decode()
+        return self._texts[begin:end].decode(errors="replace")
 
     def places(self, row: int, most: int) -> tuple[Place, ...]:
         """Where the chunk stands, by the digests of the documents' ids, at most so many."""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from draftproof.errors import InputError
 
@@ -53,6 +53,12 @@ class Counts(BaseModel):
     """Of all chunks, as the word index counts them."""
     vocabulary: int
     """Different words."""
+
+    @model_validator(mode="after")
+    def _nothing_vanishes(self) -> Counts:
+        if self.entries != self.documents + self.repeated + self.rejected:
+            raise ValueError("entries are not documents + repeated + rejected")
+        return self
 
 
 class CorpusManifest(BaseModel):

@@ -130,3 +130,16 @@ def test_vectors_are_added_by_the_same_command_and_searched(cli: Cli, docs: Path
         found = cli("corpus", "search", "aquatic mammal having a nap", "--corpus", "c", "--by", by, "--json").json
         assert found["hits"][0]["document_id"] == "guide.md"
     assert "all-minilm-l6-v2#" in cli("corpus", "show", "c").out
+
+
+def test_a_stopped_build_says_how_to_go_on(cli: Cli, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("draftproof.drafting.retrieval.build.write_word_index", stop)
+        ended = cli("corpus", "build", docs, "--out", "c")
+    assert ended.status == 130
+    assert f"To go on: draftproof corpus build {docs} --out c" in ended.err
+    assert cli("corpus", "show", "c").status == 3
+    assert cli("corpus", "build", docs, "--out", "c").status == 0

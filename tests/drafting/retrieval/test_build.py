@@ -279,9 +279,36 @@ def test_the_test_above_names_every_file_of_the_manifest(small: Corpus) -> None:
     assert sorted(small.manifest.files) == sorted(FILES)
 
 
-def test_a_manifest_that_is_none_is_refused(small: Corpus) -> None:
-    (small.folder / "corpus.json").write_text('{"format": 2}')
+def test_a_text_that_is_changed_while_the_corpus_is_open_is_not_given_out(small: Corpus) -> None:
+    retriever = open_retriever(small.folder)
+    assert retriever.search(["otter"])[0]
+    with (small.folder / "texts.bin").open("r+b") as file:
+        file.write(b"X" * 400)
+    with pytest.raises(InputError, match="changed while it was open"):
+        retriever.search(["otter"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"format": 2}, id="another-format"),
+        pytest.param({"counts": {}}, id="no-counts"),
+        pytest.param({"extra": 1}, id="what-is-not-known"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(small: Corpus, changed: dict[str, Any]) -> None:
+    path = small.folder / "corpus.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(InputError, match="manifest"):
+        Corpus.open(small.folder)
+
+
+def test_counts_that_lose_something_are_no_counts(small: Corpus) -> None:
+    path = small.folder / "corpus.json"
+    manifest = json.loads(path.read_text())
+    manifest["counts"]["documents"] -= 1
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"documents \+ repeated \+ rejected"):
         Corpus.open(small.folder)
 
 
