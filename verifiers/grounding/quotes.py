@@ -22,7 +22,7 @@ MARKS = {
 
 _FOLDED = str.maketrans(dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‘’‚‛′ʼ`´", "'"))
 _SPACE = re.compile(r"\s+")
-_ELLIPSIS = re.compile(r"\s*(?:\[\s*(?:…|\.{3})\s*\]|\(\s*(?:…|\.{3})\s*\)|…|\.{3,}|\.(?:\s\.){2,})\s*")
+_ELLIPSIS = re.compile(r"\[\s?(?:…|\.{3})\s?\]|\(\s?(?:…|\.{3})\s?\)|…|\.{3,}|\.(?:\s\.){2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Quotation:
 def quotations(text: str) -> Iterator[Quotation]:
     """The quotations of `text`, outermost only, in order; linear in its length.
 
-    A quotation ends at a blank line if not before: what is open there is told as not closed.
+    A quotation ends at a blank line if not before: the first that is open there is told as not closed.
     """
     at = 0
     for paragraph in re.split(r"(\n[^\S\n]*\n\s*)", text):
@@ -49,6 +49,7 @@ def quotations(text: str) -> Iterator[Quotation]:
 def _in_paragraph(text: str, offset: int) -> Iterator[Quotation]:
     at = 0
     closers: dict[str, list[int]] = {}
+    is_open = False
     while (opened := _OPENING.search(text, at)) is not None:
         begin = opened.end()
         closing = '"' if opened[0] == '"' else MARKS[opened[0]]
@@ -57,7 +58,8 @@ def _in_paragraph(text: str, offset: int) -> Iterator[Quotation]:
         ends = closers[closing]
         index = bisect_right(ends, begin - 1)
         if index == len(ends):
-            if opened[0] != "‘":  # which may be an apostrophe: ‘tis
+            if opened[0] != "‘" and not is_open:  # which may be an apostrophe: ‘tis
+                is_open = True
                 yield Quotation(offset + begin, offset + len(text), text[begin:], closed=False)
             at = begin
             continue
@@ -67,7 +69,7 @@ def _in_paragraph(text: str, offset: int) -> Iterator[Quotation]:
         at = end + 1
 
 
-_OPENING = re.compile(r'[“„«「『‹‟]|(?<!\w)‘|"')
+_OPENING = re.compile(r'[“„«»「『‹‟]|(?<!\w)‘|"')
 
 
 def _closes(text: str, mark: re.Match[str]) -> bool:
