@@ -90,13 +90,21 @@ def ballots(
             order = list(contest)
             Random(f"{drawn}:{contest}:{vote // 2}").shuffle(order)  # noqa: S311 - an order, not a secret
             if vote % 2:
-                order.reverse()
+                order = turned_round(order)
             shown = [(f"Candidate {letter}:", candidates[place]) for letter, place in zip(LETTERS, order, strict=False)]
             question = Question(
                 (*blocks, *shown), choice(level, LETTERS[: len(order)]), f"{seed}:{vote}:{NOUNS[level]}"
             )
             found.append(Ballot(question, tuple(order)))
     return found
+
+
+def turned_round(order: Sequence[int]) -> list[int]:
+    """The opposite order, in which nobody keeps their place: the middle of an odd number changes with a neighbour."""
+    turned, middle = list(reversed(order)), len(order) // 2
+    if len(order) % 2 and len(order) > 1:
+        turned[middle - 1], turned[middle] = turned[middle], turned[middle - 1]
+    return turned
 
 
 def count(ballot: Ballot, reply: Reply) -> Counted:
@@ -125,8 +133,7 @@ def result(counted: Sequence[Counted], candidates: int, cost: Cost) -> Result:
     most = max((votes.count(vote) for vote in set(votes) if vote), default=0)
     agreement = (most if named is None else votes.count(named)) / len(votes)
     read = [each for each in counted if each.said is not None]
-    means = [fmean(found) if (found := [each.shares[i] for each in read if i in each.shares]) else 0.0
-             for i in range(candidates)]  # fmt: skip
+    means = [_mean([each.shares[i] for each in read if i in each.shares]) for i in range(candidates)]
     total = sum(means)
     return Result(
         winner=winner,
@@ -136,6 +143,10 @@ def result(counted: Sequence[Counted], candidates: int, cost: Cost) -> Result:
         counted=tuple(counted),
         cost=cost,
     )
+
+
+def _mean(shares: Sequence[float]) -> float:
+    return fmean(shares) if shares else 0.0
 
 
 def _winner(votes: Sequence[Counted]) -> int | None:

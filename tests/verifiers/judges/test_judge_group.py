@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from draftproof.errors import ModelError, UsageError
 from draftproof.language_model import Ability, Context, FirstToken
@@ -15,6 +17,7 @@ from draftproof.registry import create_verifier, listings
 from draftproof.subject import Granularity, Subject, SubjectKey
 from draftproof.verdict import Outcome, Proposition, Verdict, VotesEvidence
 from draftproof.verifier import identity, run_verifier
+from draftproof.verifiers.judges.ballots import turned_round
 from draftproof.verifiers.judges.judge_group import GroupJudgeVerifier, whole_group
 from tests.pipelines.scripted import Log as PipelineLog
 from tests.pipelines.solvers import Solver
@@ -78,26 +81,36 @@ def test_the_best_is_accepted_and_the_others_rejected_wherever_they_stand(by: st
 
 
 @pytest.mark.parametrize("by", ["list", "pairs"])
-@pytest.mark.parametrize("place", ["A", "B", "last"])
-@pytest.mark.parametrize("votes", [2, 4, 6])
-def test_a_model_that_likes_a_place_is_not_heard(by: str, place: str, votes: int) -> None:
-    """In a list of an odd length the middle stays where it was, and is another candidate in another pair of votes."""
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("votes", [2, 4])
+def test_a_model_that_likes_a_place_is_not_heard(by: str, place: int, votes: int) -> None:
+    """Nor one that likes the middle."""
 
     def answer(question: str) -> Top:
         shown = sorted(letters(question))
-        return ((shown[-1] if place == "last" else place, 1.0),)
+        return ((shown[min(place, len(shown) - 1)], 1.0),)
 
-    verdicts = judged(answer, candidates("1", "2", "3", "4"), by=by, votes=votes)
-    assert {(verdict.outcome, verdict.reason, verdict.score) for verdict in verdicts} == {
-        (Outcome.ABSTAIN, "orders_disagree", None)
-    }
+    for texts in ("12", "123", "1234", "12345"):
+        verdicts = judged(answer, candidates(*texts), by=by, votes=votes)
+        assert {(verdict.outcome, verdict.reason, verdict.score) for verdict in verdicts} == {
+            (Outcome.ABSTAIN, "orders_disagree", None)
+        }
+
+
+@given(st.permutations(range(9)).flatmap(lambda order: st.integers(2, 9).map(lambda size: order[:size])))
+def test_in_the_opposite_order_nobody_keeps_their_place(order: list[int]) -> None:
+    turned = turned_round(order)
+    assert sorted(turned) == sorted(order)
+    assert all(one != other for one, other in zip(order, turned, strict=True))
 
 
 def test_every_order_is_asked_the_other_way_round_too() -> None:
     model = Asked(prefers(size))
     GroupJudgeVerifier(model, votes=6).check(candidates("1", "2", "3", "4", "5"))
     orders = [list(letters(question).values()) for question in model.questions]
-    assert all(orders[at + 1] == orders[at][::-1] for at in (0, 2, 4))
+    for one, other in zip(orders[::2], orders[1::2], strict=True):
+        assert (other[0], other[1], other[-1]) in ((one[4], one[2], one[0]), (one[4], one[3], one[0]))
+        assert all(first != second for first, second in zip(one, other, strict=True))
     assert len({tuple(order) for order in orders}) == 6
     assert model.calls == 1
     fences = {question.partition("Problem:\n\n")[2].partition("\n")[0] for question in model.questions}
