@@ -53,7 +53,8 @@ def trace_view(trace: Trace, verdicts: Iterable[StoredVerdict]) -> RenderableTyp
     for position, rest in sorted(by_step.items()):  # of an opening, which stands for what was not written yet
         parts.append(plain(f"step {position}", "bold"))
         parts += [Padding(line, (0, 0, 0, 4)) for verdict in rest for line in verdict_lines(verdict)]
-    parts += [line for verdict in whole for line in verdict_lines(verdict)]
+    for verdict in sorted(whole, key=lambda verdict: (verdict.subject.granularity, verdict.subject.position)):
+        parts += verdict_lines(verdict, about=_about(verdict))
     return Group(*parts)
 
 
@@ -180,12 +181,18 @@ def _place(span: Span) -> str:
     return f"({span.start}-{span.end})"
 
 
-def verdict_lines(verdict: StoredVerdict) -> list[Text]:
-    """A verdict and its evidence, a line each."""
+def _about(verdict: StoredVerdict) -> str:
+    """`claim 2`, for verdicts that stand below the steps; nothing for those about the whole trace."""
+    key = verdict.subject
+    return "" if key.granularity is Granularity.TRACE else f"{key.granularity.value} {key.position}  "
+
+
+def verdict_lines(verdict: StoredVerdict, about: str = "") -> list[Text]:
+    """A verdict and its evidence, a line each; `about` says of what, where the place does not."""
     name = verdict.verifier.partition("#")[0]
     colour = COLOURS[verdict.outcome]
     reason = plain(f"  {verdict.reason}", "dim")
-    head = Text.assemble(plain(f"{name} ", "bold"), (verdict.outcome.value, colour), reason)
+    head = Text.assemble(plain(about), plain(f"{name} ", "bold"), (verdict.outcome.value, colour), reason)
     if verdict.author:
         head.append_text(plain(f"  by {verdict.author}: {one_line(verdict.note or '', 80)}", "magenta"))
     lines = [head]
