@@ -144,7 +144,7 @@ class Decision:
             "score": score,
             "threshold": finite(self._threshold),
             "reason": reason,
-            "calls": len(self._judged),
+            "calls": judgement.calls,
             "seconds": judgement.seconds,
         }
         self._nodes.audit.routed(

@@ -123,7 +123,7 @@ class Rating:
             "score": rating,
             "threshold": self._threshold,
             "reason": verdict.reason if known else f"verifier_{judgement.why_not('draft')}_on_draft",
-            "calls": 1,
+            "calls": judgement.calls,
             "seconds": judgement.seconds,
         }
         outcome = Outcome.ABSTAIN if rating is None else Outcome.REJECT if kept else Outcome.ACCEPT

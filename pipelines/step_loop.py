@@ -142,14 +142,27 @@ def _stopped(steps: Sequence[WrittenStep], phase: Phase, settings: StepSettings)
         return "end"
     if cause == StopCause.CONTEXT:
         return "context"
-    of_phase = [step["text"] for step in steps if step["phase"] == phase]
-    if _repeats(of_phase):
+    of_phase = [step for step in steps if step["phase"] == phase]
+    if cause != StopCause.LENGTH and _repeats(_whole(of_phase)):
         return "repeat"
     if tokens_left(steps, phase, settings) < 1:
         return "budget"
     if len(of_phase) >= settings.max_steps:
         return "max_steps"
     return None
+
+
+def _whole(steps: Sequence[WrittenStep]) -> list[str]:
+    """Their texts, with the parts of one that was cut at its limit put together again."""
+    texts: list[str] = []
+    cut = False
+    for step in steps:
+        if cut:
+            texts[-1] += step["text"]
+        else:
+            texts.append(step["text"])
+        cut = step["cause"] == StopCause.LENGTH
+    return texts
 
 
 def _repeats(texts: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from draftproof.language_model import Ability
 from draftproof.pipelines.arbitrage import POLICIES, create_arbitrage
 from draftproof.pipelines.step_audit import finished_trace, opening_trace
 from draftproof.pipelines.step_features import collected_rows
-from draftproof.pipelines.step_state import StepOutput
+from draftproof.pipelines.step_state import StepOutput, StepSettings
 from draftproof.subject import Granularity
 from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition, RouteEvidence, StepEvidence
@@ -135,6 +135,26 @@ def test_a_draft_that_nobody_could_judge_is_not_kept(
     assert roles(output) == ["target"] * 3
     assert reasons(output) == [reason] * 3
     assert {verdict.outcome for verdict in log.of(Granularity.ROUTE)} == {Outcome.ABSTAIN}
+
+
+def test_part_of_a_step_is_judged_by_nobody_and_not_kept() -> None:
+    """`12+3=15` is right, and the beginning of `12+3=155`: an exact verifier would accept the one and hear no claim in
+    the rest."""
+    log = Log()
+    graph = create_arbitrage(
+        ScriptedModel(steps("12+3=155.", "The answer is 155."), "draft"),
+        ScriptedModel(steps("12+3=15.", "The answer is 15."), "target"),
+        verifier=ArithmeticVerifier(),
+        threshold=0.5,
+        log=log,
+        settings=StepSettings(max_step_tokens=7),
+    )
+    output: StepOutput = graph.invoke({"problem": PROBLEM})  # type: ignore[assignment,arg-type]
+    assert roles(output)[:2] == ["target", "target"]
+    assert output["text"].startswith("12+3=15.")
+    told = [verdict for verdict in log.of(Granularity.STEP) if verdict.verifier.startswith("arithmetic")]
+    assert {verdict.reason for verdict in told[:2]} == {"cut_at_limit"}
+    assert {verdict.outcome for verdict in told[:2]} == {Outcome.ABSTAIN}
 
 
 def test_a_score_beside_an_abstention_counts_for_nothing() -> None:

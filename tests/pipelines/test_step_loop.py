@@ -68,6 +68,13 @@ def test_a_step_that_is_too_long_is_cut_kept_and_goes_on() -> None:
     assert [step["cause"] for step in output["steps"]] == ["length", "length", "stop", "end"]
 
 
+def test_parts_of_one_step_that_are_alike_are_no_repetition() -> None:
+    output = write(ScriptedModel(["aaaaaaaa\n\n", "b"]), max_step_tokens=2)
+    assert (output["finish"], output["text"]) == ("end", "aaaaaaaa\n\nb")
+    output = write(ScriptedModel(["abcd\n\n"] * 3), max_step_tokens=3)
+    assert (output["finish"], output["text"]) == ("repeat", "abcd\n\n" * 2), "cut steps are compared whole"
+
+
 def test_a_model_that_never_ends_a_step_is_stopped() -> None:
     letters = "abcdefghijklmnopqrstuvwxyz" * 4
     output = write(ScriptedModel([letters]), max_step_tokens=5, max_steps=4)

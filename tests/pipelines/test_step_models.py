@@ -22,7 +22,7 @@ from tests.pipelines.scripted import Log, ScriptedJudge
 
 PROBLEM = "Say abc."
 GIVEN: StepInput = {"problem": PROBLEM}
-TOKENS = 60
+TOKENS, LONG = 60, 240
 SAMPLED = Decoding(temperature=1.0, top_k=12, seed=11)
 SETTINGS = StepSettings(
     separator="S", max_step_tokens=7, max_steps=TOKENS, thinking_tokens=TOKENS, answer_tokens=TOKENS, answer_begins=""
@@ -40,9 +40,9 @@ def draft(tmp_path_factory: pytest.TempPathFactory) -> LocalLanguageModel:
     return LocalLanguageModel(written_to(tmp_path_factory.mktemp("draft"), seed=2), name="draft")
 
 
-def alone(model: LocalLanguageModel, decoding: Decoding = SAMPLED) -> tuple[str, tuple[int, ...]]:
+def alone(model: LocalLanguageModel, decoding: Decoding = SAMPLED, most: int = TOKENS) -> tuple[str, tuple[int, ...]]:
     """What a model writes at once."""
-    (completion,) = model.generate([Request(Context.of(PROBLEM), TOKENS, decoding=decoding)])
+    (completion,) = model.generate([Request(Context.of(PROBLEM), most, decoding=decoding)])
     return completion.text, completion.ids
 
 
@@ -57,11 +57,8 @@ def run(graph: Any) -> StepOutput:
 REDUCED: list[Any] = [
     pytest.param("draft-only", None, "draft"),
     pytest.param("target-only", None, "target"),
-    pytest.param("rsd", 0.0, "draft"),
     pytest.param("rsd", math.inf, "target"),
-    pytest.param("router", 1.0, "draft"),
     pytest.param("router", -1.0, "target"),
-    pytest.param("oracle", 1.0, "draft"),
     pytest.param("oracle", -1.1, "target"),
 ]
 
@@ -87,6 +84,31 @@ def test_extremes_are_one_model_alone_token_for_token(
     assert {step["cause"] for step in output["steps"]} >= {"stop", "length"}
     assert output["text"] == text
     assert ids(output) == tokens
+
+
+@pytest.mark.parametrize(("policy", "threshold"), [("rsd", 0.0), ("router", 1.0), ("oracle", 1.0)])
+def test_whole_steps_that_all_are_kept_are_the_drafts_token_for_token(
+    draft: LocalLanguageModel, target: LocalLanguageModel, policy: Any, threshold: float
+) -> None:
+    """None of them is cut: of parts nobody can judge, and the target writes."""
+    graph = create_arbitrage(
+        *(draft, target),
+        policy=policy,
+        threshold=threshold,
+        verifier=ScriptedJudge(
+            lambda s: len(s.text) % 2 / 1.0, Proposition.TARGET_BETTER if policy == "router" else Proposition.CORRECT
+        ),
+        log=Log(),
+        settings=replace(SETTINGS, max_step_tokens=LONG, thinking_tokens=LONG),
+        decoding=SAMPLED,
+    )
+    steps = run(graph)["steps"]
+    text, tokens = alone(draft, most=LONG)
+    assert len(steps) > 3
+    assert {(step["role"], step["cause"]) for step in steps[:-1]} == {("draft", "stop")}
+    assert text.startswith("".join(step["text"] for step in steps))
+    drafted = tuple(token for step in steps for token in step["ids"])
+    assert tokens[: len(drafted)] == drafted
 
 
 @pytest.mark.parametrize(("threshold", "role"), [(math.inf, "draft"), (0.0, "target")])
