@@ -106,6 +106,8 @@ def test_the_question_gives_numbers_and_names() -> None:
     assert judged(text, DOCUMENT).outcome is Outcome.REJECT
     verdict = judged(text, DOCUMENT, problem="How many knights had Rollo in 1999?")
     assert (verdict.reason, found(verdict)) == ("not_judged", {"1999": None, "Rollo": None, "300": True})
+    reasons = {each.reason for each in verdict.evidence if isinstance(each, GroundingEvidence) and each.holds is None}
+    assert reasons == {"given_by_question"}
 
 
 def test_every_sentence_is_checked_and_told_with_its_place() -> None:

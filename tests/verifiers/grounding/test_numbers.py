@@ -175,6 +175,7 @@ def test_a_range_may_shorten_its_second_year_and_share_its_scale() -> None:
 def test_lists_are_several_numbers_and_not_one() -> None:
     assert [reading for _, reading in read("one, two and three")] == [[(Fraction(n),)] for n in (1, 2, 3)]
     assert [reading for _, reading in read("in 2010 300 people")] == [[(Fraction(2010),)], [(Fraction(300),)]]
+    assert Fraction(123456) not in {value for number in numbers("12,3,456") for value in number.values}
     assert read("10,20,30") == [("10,20,30", [(Fraction(10), Fraction(20), Fraction(30))])]
 
 
