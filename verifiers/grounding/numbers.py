@@ -15,19 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from draftproof.verifiers.grounding.cardinals import BETWEEN, Atom, cardinal, scale_of
 from draftproof.verifiers.grounding.number_words import (
     DECADES,
     GLYPHS,
     IMPLIED,
     MONTHS,
-    ORDINAL_SCALES,
-    ORDINAL_TENS,
     ORDINAL_UNITS,
     PARTS,
-    SCALES,
     SHORT_SCALES,
-    TENS,
-    UNITS,
     roman,
 )
 
@@ -58,20 +54,9 @@ _ATOM = re.compile(
     r"|(?P<alone>[¼½¾⅓⅔⅛⅜⅝⅞⅕⅖⅗⅘⅙⅚])"
     r"|(?P<word>[^\W\d_]+)"
 )
-_BETWEEN = re.compile(r"[\s\u00a0]{1,3}|[\s]?[-‐‑–][\s]?")
 _AND = re.compile(r"[\s-]{1,3}and[\s-]{1,3}", re.IGNORECASE)
 _RANGE = re.compile(r"[-‐‑–—/]|\s[-–—]\s| to | and | or ")
 _SUFFIX = re.compile(r"(?:st|nd|rd|th)\b|[’']?s\b|\s?%", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Atom:
-    start: int
-    end: int
-    word: str
-    """Lower case; empty for digits."""
-    digits: str
-    glyph: str
 
 
 def numbers(text: str) -> list[Number]:
@@ -80,7 +65,7 @@ def numbers(text: str) -> list[Number]:
     Linear in the length of `text`.
     """
     atoms = [
-        _Atom(m.start(), m.end(), (m["word"] or "").lower(), m["digits"] or "", m["glyph"] or m["alone"] or "")
+        Atom(m.start(), m.end(), (m["word"] or "").lower(), m["digits"] or "", m["glyph"] or m["alone"] or "")
         for m in _ATOM.finditer(text)
     ]
     found: list[Number] = []
@@ -142,14 +127,14 @@ def _is_month(written: str, before: str, after: str) -> bool:
     return bool(re.match(r"\.?,?[\s-]+\d", after)) or bool(_DATE_BEFORE.search(before))
 
 
-def _number(text: str, atoms: Sequence[_Atom], at: int) -> tuple[list[Number], int]:
+def _number(text: str, atoms: Sequence[Atom], at: int) -> tuple[list[Number], int]:
     """The numbers that begin with atom `at`, and how many atoms they take."""
     atom = atoms[at]
     if not atom.word:
         return _from_digits(text, atoms, at)
     if atom.word in MONTHS:
         return [Number(atom.start, atom.end, ((f"month {MONTHS[atom.word]}",),))], 1
-    value, used = _cardinal(text, atoms, at)
+    value, used = cardinal(text, atoms, at)
     if value is not None:
         return _from_words(text, atoms, at, value, used)
     if atom.word in DECADES:
@@ -169,7 +154,7 @@ def _number(text: str, atoms: Sequence[_Atom], at: int) -> tuple[list[Number], i
 # Digits
 
 
-def _from_digits(text: str, atoms: Sequence[_Atom], at: int) -> tuple[list[Number], int]:
+def _from_digits(text: str, atoms: Sequence[Atom], at: int) -> tuple[list[Number], int]:
     atom = atoms[at]
     readings = _digit_readings(atom.digits) if atom.digits else []
     if atom.glyph:
@@ -182,7 +167,7 @@ def _from_digits(text: str, atoms: Sequence[_Atom], at: int) -> tuple[list[Numbe
     following = atoms[at + 1] if at + 1 < len(atoms) else None
     if following is not None and following.word:
         gap = text[atom.end : following.start]
-        scale, used_scale = _scale(text, atoms, at + 1, gap)
+        scale, used_scale = scale_of(text, atoms, at + 1, gap)
         if scale:
             scaled = [(each[0] * scale,) for each in readings if len(each) == 1 and isinstance(each[0], Fraction)]
             end, used = atoms[at + used_scale].end, 1 + used_scale
@@ -248,13 +233,13 @@ def _value(written: str) -> Value:
     return Fraction(written)
 
 
-def _is_fraction(text: str, top: _Atom, bottom: _Atom) -> bool:
+def _is_fraction(text: str, top: Atom, bottom: Atom) -> bool:
     if not (top.digits.isdecimal() and bottom.digits.isdecimal() and len(top.digits) <= 3 and len(bottom.digits) <= 3):
         return False
     return int(bottom.digits) > 0 and text[bottom.end : bottom.end + 1] != "/" and text[max(0, top.start - 1)] != "/"
 
 
-def _short_years(text: str, atoms: Sequence[_Atom], at: int) -> list[tuple[Value, ...]]:
+def _short_years(text: str, atoms: Sequence[Atom], at: int) -> list[tuple[Value, ...]]:
     """`95` in `1994–95` may be 1995, and in `’95` as well."""
     atom = atoms[at]
     if len(atom.digits) != 2 or not atom.digits.isdecimal():
@@ -270,20 +255,20 @@ def _short_years(text: str, atoms: Sequence[_Atom], at: int) -> list[tuple[Value
 
 
 def _shared_scale(
-    text: str, atoms: Sequence[_Atom], at: int, readings: Sequence[tuple[Value, ...]]
+    text: str, atoms: Sequence[Atom], at: int, readings: Sequence[tuple[Value, ...]]
 ) -> list[tuple[Value, ...]]:
     """`5` in `5 to 6 million` may be 5 million."""
     other = next((n for n in (at + 1, at + 2) if n + 1 < len(atoms) and atoms[n].digits), None)
     if other is None or not _RANGE.fullmatch(text, atoms[at].end, atoms[other].start):
         return []
-    scale, _ = _scale(text, atoms, other + 1, text[atoms[other].end : atoms[other + 1].start])
+    scale, _ = scale_of(text, atoms, other + 1, text[atoms[other].end : atoms[other + 1].start])
     return [(each[0] * scale,) for each in readings if scale and len(each) == 1 and isinstance(each[0], Fraction)]
 
 
 _NUMERIC_DATE = re.compile(r"(?<!\d)(?:\d{4}[-/.](\d{1,2})[-/.](\d{1,2})|(\d{1,2})[-/.](\d{1,2})[-/.]\d{2,4})(?!\d)")
 
 
-def _date_months(text: str, atoms: Sequence[_Atom], at: int) -> list[Number]:
+def _date_months(text: str, atoms: Sequence[Atom], at: int) -> list[Number]:
     """The month of a date that begins with these digits; both candidates where the order is not told."""
     atom = atoms[at]
     match = _NUMERIC_DATE.match(text, atom.start)
@@ -297,80 +282,14 @@ def _date_months(text: str, atoms: Sequence[_Atom], at: int) -> list[Number]:
 # Words
 
 
-def _cardinal(text: str, atoms: Sequence[_Atom], at: int) -> tuple[int | None, int]:
-    """The value of the number words from atom `at` on, and how many atoms they take; None where there are none.
-
-    `one hundred and five`, `twenty-one`, `two hundred thousand`, `a dozen`, `twenty-first`; a word that cannot go on
-    begins another number.
-    """
-    total = current = used = 0
-    ceiling = 10**15
-    last = ""
-    position = at
-    while position < len(atoms):
-        atom = atoms[position]
-        word, skipped = atom.word, 0
-        if position > at:
-            gap = text[atoms[position - 1].end : atom.start]
-            if not _BETWEEN.fullmatch(gap):
-                break
-            if word == "and" and last in ("hundred", *SCALES) and position + 1 < len(atoms):
-                nxt = atoms[position + 1]
-                if not _BETWEEN.fullmatch(text[atom.end : nxt.start]):
-                    break
-                word, skipped = nxt.word, 1
-                if word not in UNITS and word not in TENS and word not in ORDINAL_UNITS and word not in ORDINAL_TENS:
-                    break
-        ordinal = word in ORDINAL_UNITS or word in ORDINAL_TENS or word in ORDINAL_SCALES
-        if word in UNITS or word in ORDINAL_UNITS:
-            value = UNITS.get(word, ORDINAL_UNITS.get(word, 0))
-            fits = not used or (last != "zero" and _room(current, value, last))
-            if not fits:
-                break
-            current += value
-        elif word in TENS or word in ORDINAL_TENS:
-            if used and (current % 100 or last == "zero"):
-                break
-            current += TENS.get(word, ORDINAL_TENS.get(word, 0))
-        elif word in ("hundred", "hundredth"):
-            if used and not 0 < current < 100:
-                break
-            current = 100 * (current or 1)
-        elif word == "dozen":
-            if current >= 100:
-                break
-            current, last, used = 12 * (current or 1), word, used + 1
-            break
-        elif word in SCALES or word in ORDINAL_SCALES:
-            scale = SCALES.get(word, ORDINAL_SCALES.get(word, 0))
-            if scale >= ceiling or (used and not current):
-                break
-            total, current, ceiling = total + (current or 1) * scale, 0, scale
-        else:
-            break
-        last = word
-        used += 1 + skipped
-        position += 1 + skipped
-        if ordinal:
-            break
-    return (total + current, used) if used else (None, 0)
-
-
-def _room(current: int, value: int, last: str) -> bool:
-    """Whether a unit word can go on a number: behind tens, hundreds and scales."""
-    if current % 100 == 0:
-        return last in ("hundred", *SCALES)
-    return current % 10 == 0 and current % 100 >= 20 and 0 < value < 10 and last in TENS
-
-
-def _from_words(text: str, atoms: Sequence[_Atom], at: int, value: int, used: int) -> tuple[list[Number], int]:
+def _from_words(text: str, atoms: Sequence[Atom], at: int, value: int, used: int) -> tuple[list[Number], int]:
     start, end = atoms[at].start, atoms[at + used - 1].end
     readings: list[tuple[Value, ...]] = [(Fraction(value),)]
     after = atoms[at + used] if at + used < len(atoms) else None
     if after is None:
         return [Number(start, end, tuple(readings))], used
     gap = text[end : after.start]
-    joined = bool(_BETWEEN.fullmatch(gap))
+    joined = bool(BETWEEN.fullmatch(gap))
     if joined and after.word in PARTS and value > 0:  # two-thirds
         denominator = PARTS[after.word]
         pair: tuple[Value, ...] = (Fraction(value), Fraction(denominator))
@@ -381,28 +300,10 @@ def _from_words(text: str, atoms: Sequence[_Atom], at: int, value: int, used: in
             mixed = value + Fraction(1, PARTS[half.word])
             return [Number(start, half.end, ((mixed,), (Fraction(value),)))], used + 3
     if joined and 10 <= value <= 99 and used <= 2:  # nineteen ninety-nine
-        second, more = _cardinal(text, atoms, at + used)
+        second, more = cardinal(text, atoms, at + used)
         if second is not None and 10 <= second <= 99 and more <= 2:
             pair = (Fraction(value), Fraction(second))
             return [
                 Number(start, atoms[at + used + more - 1].end, ((Fraction(100 * value + second),), pair))
             ], used + more
     return [Number(start, end, tuple(readings))], used
-
-
-def _scale(text: str, atoms: Sequence[_Atom], at: int, gap: str) -> tuple[int, int]:
-    """What scale words behind digits multiply by, and how many atoms they are; 0 where there are none."""
-    if not re.fullmatch(r"[\s\u00a0-]?", gap):
-        return 0, 0
-    product, used = 1, 0
-    while at + used < len(atoms):
-        word = atoms[at + used].word
-        size = SCALES.get(word) or {"hundred": 100, "dozen": 12}.get(word)
-        if size is None or (
-            used and not re.fullmatch(r"[\s-]", text[atoms[at + used - 1].end : atoms[at + used].start])
-        ):
-            break
-        product, used = product * size, used + 1
-        if used == 3:
-            break
-    return (product, used) if used else (0, 0)
