@@ -4,7 +4,8 @@
     python benchmarks/bench_routing.py sweep --problems 400 --prm PRM --router ROUTER --raw raw.jsonl \\
         > benchmarks/results/routing.jsonl
 
-`collect` writes rows for `draftproof train router`, from problems that `sweep` does not use. `sweep` solves problems at
+`collect` writes rows for `draftproof train router`, from problems that `sweep` does not use: scored by the problems'
+own plan, or with `--prm` by that reward model, as the published router's are by its own. `sweep` solves problems at
 every setting of every policy, through the real graphs, with greedy decoding: `--chosen-on` ones to choose each policy's
 threshold, then the held-out ones: one JSON line a setting, then one for the comparisons (`routing_bars`), all with
 bootstrap intervals over problems. Truth is the problems' own plan. `--raw` keeps a line for each problem and setting,
@@ -49,6 +50,8 @@ from draftproof.verifiers.pocket_step import PocketStepVerifier
 RSD = (0.05, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
 ROUTER = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 ORACLE = (-1.0, 0.0, 1.0)
+CHOSEN = ("draft-only", "target-only", "rsd", "router", "glimpse")
+"""Policies that an operating point is chosen for."""
 GLIMPSE = (0.003, 0.01, 0.02, 0.03, 0.06, 0.1, 0.3, 1.0, 1.3)
 Row = dict[str, Any]
 
@@ -76,6 +79,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path)
     parser.add_argument("--prm", help="folder of `draftproof train process-reward --base pocket-target`")
     parser.add_argument("--router", help="file of `draftproof train router`, from the rows of `collect`")
+    parser.add_argument("--prm-router", help="another, from rows that were collected with --prm")
     parser.add_argument("--policies", nargs="+", default=["alone", "rsd", "router", "oracle", "glimpse"])
     arguments = parser.parse_args()
     trained = {"rsd": arguments.prm, "router": arguments.router}
@@ -94,7 +98,8 @@ def main() -> None:
 def collect(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argparse.Namespace) -> None:
     source = random.Random("collected")
     asked = [problem(source) for _ in range(arguments.problems)]
-    graph = create_arbitrage(draft, target, policy="collect", verifier=PocketStepVerifier(), log=Kept())
+    scorer = create_verifier("process-reward", {"model": arguments.prm}) if arguments.prm else PocketStepVerifier()
+    graph = create_arbitrage(draft, target, policy="collect", verifier=scorer, log=Kept())
     with arguments.out.open("w", encoding="utf-8") as file:
         for _, output in solved(graph, asked, arguments.workers):
             for row in collected_rows(output):
@@ -110,7 +115,7 @@ def sweep(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argp
     rows: dict[str, dict[tuple[str, float], list[Row]]] = {part: {} for part in parts}
     for part, asked in parts.items():
         for policy, threshold, create in settings(draft, target, arguments):
-            if part == "chosen on" and policy == "oracle":
+            if part == "chosen on" and policy not in CHOSEN:
                 continue
             before = known.get((part, policy, threshold), {})
             if all(number in before for number in range(len(asked))):
@@ -131,9 +136,8 @@ def sweep(draft: LocalLanguageModel, target: LocalLanguageModel, arguments: argp
     for each in rows["held out"].values():
         print(json.dumps(origin | summary(each)))
     chosen = choose(rows["chosen on"])
-    print(
-        json.dumps(origin | {"chosen_on": len(choosing), "workers": arguments.workers} | bars(rows["held out"], chosen))
-    )
+    course = {"chosen_on": len(choosing), "held_out": arguments.problems, "workers": arguments.workers}
+    print(json.dumps(origin | course | bars(rows["held out"], chosen)))
 
 
 def _digest(place: str | None) -> str:
@@ -169,6 +173,12 @@ def settings(
         router = create_verifier("router", {"file": arguments.router})
         for threshold in ROUTER:
             yield "router", threshold, arbitrage("router", threshold, router)
+    if "router" in wanted and arguments.prm_router:
+        of_prm = create_verifier("router", {"file": arguments.prm_router})
+        for threshold in ROUTER:
+            yield "router-of-prm", threshold, arbitrage("router", threshold, of_prm)
+    if "rsd" in wanted:
+        yield "rsd-truth", 0.5, arbitrage("rsd", 0.5, PocketStepVerifier())
     if "oracle" in wanted:
         for threshold in ORACLE:
             yield "oracle", threshold, arbitrage("oracle", threshold, PocketStepVerifier())

@@ -12,7 +12,9 @@ from draftproof.plots.chart import Axis, Point, Series, chart
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "routing.svg"
 NAMES = {
     "rsd": "RSD (process reward)",
-    "router": "router (advantage)",
+    "rsd-truth": "RSD (exact truth)",
+    "router": "router (fitted to exact truth)",
+    "router-of-prm": "router (fitted to process rewards)",
     "glimpse": "GlimpRouter",
     "oracle": "oracle (exact truth)",
     "draft-only": "draft alone",
@@ -31,7 +33,11 @@ def routing(lines: list[Line]) -> Iterator[str]:
         f"{alone['problems']} held-out problems, greedy, through the real graphs; truth is the problems' plans. "
         "Brackets are 95 % intervals over problems. Acceptance is the share of steps that the draft model wrote; "
         "target tokens are the target's a problem, kept or not; a wasted escalation is a step that was taken from the "
-        "draft model although the target did not better it.\n"
+        "draft model although the target did not better it. RSD decides by a process reward model that was trained on "
+        "planted mistakes; the first router was fitted to rows that the problems' plans scored, the second to rows "
+        "that the same reward model scored. An RSD that knew the truth would be better than any router, and than the "
+        "target: it keeps what is right and only that. The problems' hard steps open with other words than the easy "
+        "ones, which is what GlimpRouter looks at: elsewhere it may see less.\n"
     )
     yield from table(
         ("policy", "threshold", "accuracy", "acceptance", "target tokens", "of target alone", "wasted escalations"),
@@ -82,6 +88,14 @@ def routing(lines: list[Line]) -> Iterator[str]:
                 f"RSD (at {said['least_lead_at_acceptance']:.0%} acceptance) it leads by "
                 f"{within(least, least_within, True)}. At equal acceptance its rate of wasted escalations is RSD's "
                 f"{within(said['waste_of_router_less_rsd'], said['waste_of_router_less_rsd_interval'], True)}."
+            )
+        if "gap_closed_by_router_of_prm" in said:
+            of_prm, name = said["gap_closed_by_router_of_prm"], "least_lead_of_router_of_prm_over_rsd"
+            yield ""
+            yield (
+                "The router that knows no more of truth than RSD's reward model closes "
+                f"{within(of_prm, said['gap_closed_by_router_of_prm_interval'])} of that area; where it is least above "
+                f"RSD, its lead is {within(said[name], said[f'{name}_interval'], True)}."
             )
 
 

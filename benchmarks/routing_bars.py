@@ -25,6 +25,8 @@ SHARES = {"router": 0.5, "rsd": 0.5, "glimpse": 0.6}
 TARGET, DRAFT = ("target-only", 0.0), ("draft-only", 0.0)
 NAMES = ("right", "kept", "steps", "target_tokens", "wasted", "escalated_after_draft")
 RESAMPLES = 500
+SAME_SCORER = "router-of-prm"
+"""The router whose rows were scored by the reward model that RSD decides by."""
 
 
 def choose(rows: Rows) -> dict[str, float]:
@@ -85,6 +87,12 @@ def _curves(columns: Mapping[tuple[str, float], Columns]) -> Row:
         "least_lead_of_router_over_rsd": lambda chosen: _least_lead(columns, chosen)[0],
         "waste_of_router_less_rsd": lambda chosen: _waste(columns, chosen),
     }
+    if any(policy == SAME_SCORER for policy, _ in columns):
+        statistics |= {
+            "area_router_of_prm_over_rsd": lambda chosen: _area(columns, SAME_SCORER, "rsd", chosen),
+            "gap_closed_by_router_of_prm": lambda chosen: _closed(columns, chosen, SAME_SCORER),
+            "least_lead_of_router_of_prm_over_rsd": lambda chosen: _least_lead(columns, chosen, SAME_SCORER)[0],
+        }
     told: Row = {"least_lead_at_acceptance": _least_lead(columns, whole)[1]}
     draw = np.random.default_rng(0)
     resampled = [draw.integers(count, size=count) for _ in range(RESAMPLES)]
@@ -112,15 +120,17 @@ def _area(columns: Mapping[tuple[str, float], Columns], first: str, second: str,
     return None if found is None else found.area
 
 
-def _closed(columns: Mapping[tuple[str, float], Columns], chosen: Any) -> float | None:
-    gained, possible = (_area(columns, policy, "rsd", chosen) for policy in ("router", "oracle"))
+def _closed(columns: Mapping[tuple[str, float], Columns], chosen: Any, router: str = "router") -> float | None:
+    gained, possible = (_area(columns, policy, "rsd", chosen) for policy in (router, "oracle"))
     return gained / possible if gained is not None and possible is not None and possible > 0 else None
 
 
-def _least_lead(columns: Mapping[tuple[str, float], Columns], chosen: Any) -> tuple[float, float]:
+def _least_lead(
+    columns: Mapping[tuple[str, float], Columns], chosen: Any, router: str = "router"
+) -> tuple[float, float]:
     """How far the router's curve is above RSD's where it is least so, and that acceptance. Below 0: under it."""
     grid = np.linspace(0.02, 0.98, 49)
-    mine, other = (_along(_points(columns, policy, chosen), grid) for policy in ("router", "rsd"))
+    mine, other = (_along(_points(columns, policy, chosen), grid) for policy in (router, "rsd"))
     at = int(np.argmin(mine - other))
     return float((mine - other)[at]), float(grid[at])
 

@@ -31,7 +31,7 @@ from draftproof.errors import UnknownNameError, UsageError
 from draftproof.language_model import GREEDY, Ability, Decoding, LanguageModel, require
 from draftproof.pipelines.long_runs import compiled_steps
 from draftproof.pipelines.step_audit import Pipeline, RouteVerdict, configured, described, finite
-from draftproof.pipelines.step_internals import internals_wanted
+from draftproof.pipelines.step_internals import internals_wanted, require_told
 from draftproof.pipelines.step_judging import Judge, Judgement, require_step_verifier
 from draftproof.pipelines.step_nodes import CompiledStepGraph, StepGraph, StepNodes, Update, by_route, unless_stopped
 from draftproof.pipelines.step_state import ModelRole, Route, StepSettings, StepState, number
@@ -218,6 +218,9 @@ def _require_fit(policy: str, verifier: Verifier, draft: LanguageModel, target: 
         require(draft, Ability.LOGPROBS, purpose=purpose)  # rows without the draft's own statistics teach little
     if policy != "router":
         require_step_verifier(verifier, _REWARDS, purpose)
+        judged = (draft, target) if policy in ("oracle", "collect") else (draft,)
+        for writer in judged:  # one that is never judged would make each step the target's
+            require_told(verifier, [writer.identity], purpose)
         return
     require_step_verifier(verifier, (Proposition.TARGET_BETTER,), purpose)
     require(draft, *getattr(verifier, "needs", ()), purpose=f"The router {verifier.name}")

@@ -39,6 +39,7 @@ from draftproof.pipelines.candidate_output import NOBODY, SELECTION, Chosen, bes
 from draftproof.pipelines.candidate_state import BestOfNOutput, BestOfNState, Candidate
 from draftproof.pipelines.sampled_log import SampledLog, shifted
 from draftproof.pipelines.step_audit import Audit, Pipeline, configured, finished_trace
+from draftproof.pipelines.step_internals import require_told
 from draftproof.pipelines.step_judging import score_of
 from draftproof.pipelines.step_loop import context_of
 from draftproof.pipelines.step_nodes import Update, attempt_of, failure, opened
@@ -297,3 +298,4 @@ def _require_fit(by: str, verifier: Verifier | None, aggregation: str) -> None:
             f"Candidates are chosen by how right they or their steps are; {verifier.name} says of a"
             f" {verifier.granularity.value} whether it is {verifier.proposition.value}."
         )
+    require_told(verifier, (), "Choosing among whole solutions")

@@ -19,7 +19,7 @@ from draftproof.language_model import Ability, Context, FirstToken, LanguageMode
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import abstention, identity
-from draftproof.verifiers.fences import fence_for, fenced
+from draftproof.verifiers.fences import fenced_blocks
 from draftproof.verifiers.verdict_tokens import YesOrNo, first_tokens
 
 _TASK = "Below are a problem and what somebody has written towards solving it."
@@ -94,6 +94,6 @@ class CompletenessProbe:
 
 def _asked(subject: Subject) -> Context:
     solution = "".join([*subject.context, subject.text])
-    fence = fence_for(subject.problem, solution)
-    parts = [_TASK, "Problem:", fenced(subject.problem, fence), "Solution so far:", fenced(solution, fence), _QUESTION]
+    blocks = [("Problem:", subject.problem), ("Solution so far:", solution)]
+    parts = [_TASK, *fenced_blocks("completeness", blocks), _QUESTION]
     return Context((Message("user", "\n\n".join(parts)),), (Piece(_PREFILL),))

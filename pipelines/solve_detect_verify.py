@@ -40,8 +40,9 @@ from draftproof.pipelines.solution_check import SolutionCheck
 from draftproof.pipelines.solve_nodes import SolveNodes
 from draftproof.pipelines.solve_state import SolveOutput, SolveState
 from draftproof.pipelines.step_audit import Pipeline, configured
+from draftproof.pipelines.step_internals import internals_wanted, require_told
 from draftproof.pipelines.step_loop import Writer
-from draftproof.pipelines.step_state import StepInput, StepSettings
+from draftproof.pipelines.step_state import StepInput, StepSettings, number, whole_number
 from draftproof.subject import Granularity
 from draftproof.trace import Trace
 from draftproof.verdict import Proposition
@@ -106,8 +107,9 @@ def build_solve_detect_verify(
     """
     if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
         raise UsageError(f"There must be one attempt at least, not {max_attempts!r}.")
-    if isinstance(k, bool) or not isinstance(k, int) or not isinstance(tau, (int, float)):
-        raise UsageError(f"k is a whole number and tau a share, not {k!r} and {tau!r}.")
+    whole_number("k", k, least=0)
+    if not 0.5 <= number("tau", tau) <= 1.0:
+        raise UsageError(f"tau is a share from ½ to 1, not {tau!r}.")
     try:
         re.compile(hesitation)
     except (re.error, TypeError) as error:
@@ -115,6 +117,9 @@ def build_solve_detect_verify(
     if detector is not None:
         _require_detector(detector, whole)
     check = SolutionCheck(fast, slow, k, tau, log)
+    told = () if whole else (solver.identity,)
+    for verifier in (fast,) if slow is None else (fast, slow):
+        require_told(verifier, told, "Checking a solution")
     settings = settings or StepSettings()
     configuration = configured(
         solver, solver, settings, decoding, check=check.identity, max_attempts=max_attempts, whole=whole,
@@ -122,7 +127,7 @@ def build_solve_detect_verify(
     )  # fmt: skip
     nodes = SolveNodes(
         Pipeline("solve-detect-verify", VERSION, configuration),
-        Writer("target", solver, decoding, settings),
+        Writer("target", solver, decoding, settings, internals_wanted(check.verifier(log), solver.identity)),
         log,
         check,
         detector,

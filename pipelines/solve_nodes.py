@@ -81,7 +81,7 @@ class SolveNodes:
             context = context_of(prompt, [], settings.system)
             ((steps, finish),) = write_whole(self.writer.model, context, [decoding], settings)
             return {"steps": steps, "phase": steps[-1]["phase"], "stop": finish}
-        text = self.writer.write(prompt, state["steps"], state["phase"], attempt=seed)
+        text = self.writer.write(prompt, state["steps"], state["phase"], attempt=seed, opening=state["opening"])
         phase = phase_of(text["text"], state["phase"], settings)
         steps = [*state["steps"], {**text, "phase": phase, "route": None, "discarded": None}]
         following, stop = after(steps, settings)

@@ -184,7 +184,8 @@ class StepSettings:
     with its own budget or at a repeat, and an answer follows always."""
     answer_begins: str = FINAL_ANSWER
     """Where models that do not: the first step in which this regular expression is found begins the answer. Empty:
-    there is no telling, and everything is thinking."""
+    there is no telling, and everything is thinking. That step is written before it is known to be the answer: what
+    bounds it is `max_step_tokens` and the budget of thinking."""
 
     def __post_init__(self) -> None:
         for name in ("max_step_tokens", "max_steps", "thinking_tokens", "answer_tokens"):

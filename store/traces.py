@@ -116,14 +116,24 @@ def get_trace(connection: Connection, name: str) -> StoredTrace:
     if not found:
         raise UnknownNameError(f"no trace {name!r} in the store.", remedy="Give its id, or the start of its digest.")
     if len(found) > 1:
-        shown = ", ".join(found[:_CANDIDATES_SHOWN]) + (" and more" if len(found) > _CANDIDATES_SHOWN else "")
-        raise UsageError(f"{name!r} may be any of {shown}.", remedy="Give more of the digest.")
+        shown = ", ".join(_with_writer(connection, digest) for digest in found[:_CANDIDATES_SHOWN])
+        more = " and more" if len(found) > _CANDIDATES_SHOWN else ""
+        raise UsageError(f"{name!r} may be any of {shown}{more}.", remedy="Give a digest, or the start of one.")
     content = connection.execute(select(traces.c.content).where(traces.c.digest == found[0])).scalar_one()
     facts = connection.scalars(
         select(sightings.c.facts).where(sightings.c.trace_digest == found[0]).order_by(sightings.c.id)
     )
     seen = tuple(_trace(content, text) for text in facts)
     return StoredTrace(trace=seen[-1], sightings=seen)
+
+
+def _with_writer(connection: Connection, digest: str) -> str:
+    """A digest and who wrote that trace, as far as it was told."""
+    written = select(sightings.c.generator).where(
+        sightings.c.trace_digest == digest, sightings.c.generator.is_not(None)
+    )
+    writers = ", ".join(connection.scalars(written.distinct().order_by(sightings.c.generator).limit(_CANDIDATES_SHOWN)))
+    return f"{digest} ({writers})" if writers else digest
 
 
 def _trace(content: str, facts: str) -> Trace:

@@ -10,7 +10,7 @@ from draftproof.batch.problems import Problem
 from draftproof.batch.solved import MARK, Solved, recalled
 from draftproof.errors import UsageError
 from draftproof.store.queries import VerdictFilter
-from draftproof.store.records import Run, StoredVerdict
+from draftproof.store.records import Run, StoredTrace, StoredVerdict
 from draftproof.store.verdict_store import VerdictStore
 from draftproof.trace import Trace
 
@@ -21,6 +21,18 @@ def opening_of(trace: Trace) -> str | None:
         return trace.digest
     named = trace.meta.get("opening")
     return named if isinstance(named, str) and trace.meta.get("pipeline") else None
+
+
+def openings_of(stored: StoredTrace) -> dict[str, str]:
+    """All openings that a stored trace is the end of, each with its pipeline, the latest last: several pipelines, or
+    one with several settings, may write the same text."""
+    found: dict[str, str] = {}
+    for sighting in stored.sightings:
+        opening = opening_of(sighting)
+        if opening is not None:
+            found.pop(opening, None)
+            found[opening] = str(sighting.meta.get("pipeline") or sighting.segmentation)
+    return found
 
 
 def course_of(store: VerdictStore, opening: str) -> Mapping[str, Any]:

@@ -27,6 +27,8 @@ class Tally:
     steps: int = 0
     """Steps that models wrote and that were kept."""
     by_target: int = 0
+    undivided: int = 0
+    """Solved problems whose text is a single step."""
     counts: dict[str, int] = field(default_factory=dict)
     """Sums of the outputs' counts: tokens by writer, calls, escalations."""
     seconds: float = 0.0
@@ -60,6 +62,7 @@ class Tally:
             self.right += one.correct is True
         self.steps += sum(block.role in ("draft", "target") for block in one.blocks)
         self.by_target += sum(block.role == "target" for block in one.blocks)
+        self.undivided += not one.failed and len(one.blocks) == 1
         for name, count in one.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
         self.seconds += one.seconds
@@ -82,6 +85,7 @@ class Tally:
             "steps": self.steps,
             "steps_by_target": self.by_target,
             "acceptance": self.acceptance,
+            "undivided": self.undivided,
             **self.routes.as_json(),
             "counts": dict(self.counts),
             "seconds_per_problem": self.seconds / (self.solved + self.failed) if self.solved + self.failed else None,

@@ -217,7 +217,7 @@ def _run_once(
         discard(sys.stdout)
         raise typer.Exit(ExitStatus.SETTLED) from None
     failed = run.tally.failed or run.tally.outcomes.get("error")
-    for line in summary_lines(run.tally, sink.count, run_seconds=run.seconds):
+    for line in summary_lines(run.tally, sink.count, run_seconds=run.seconds, alone=setup.listing.one_model):
         say(line)
     for line in rejects_lines({str(sink.path): sink.count} if sink.count else {}):
         say(visible(line))

@@ -175,6 +175,10 @@ def set_up(
     values = parse_settings(given)
     options = _options(listing, values, seed)
     chosen = listing.policy_of(policy)
+    if "aggregation" in values and chosen == "vote":
+        raise UsageError("--set aggregation is of scores, and the policy vote has none.")
+    if listing.one_model and models[0] != POCKET[0]:
+        raise UsageError(f"{listing.name} works with the target alone; --draft would not be asked.")
     if chosen is not None:
         options[listing.policy_option] = chosen
     if threshold is not None:
@@ -276,11 +280,24 @@ def _options(listing: Listing, values: Mapping[str, Any], seed: int) -> dict[str
         decoding = Decoding(**parts["decoding"], seed=seed)
         _hold_decoding(decoding)
         own = dict(parts["pipeline"])
+        _hold_own(listing, own)
         if "slow" in own:
             own["slow"] = parse_verifier(str(own["slow"]))
         return {**own, "settings": StepSettings(**parts["settings"]), "decoding": decoding}
     except TypeError as error:
         raise UsageError(f"A setting of {listing.name} has a wrong value: {error}.") from error
+
+
+def _hold_own(listing: Listing, own: Mapping[str, Any]) -> None:
+    """Raises UsageError for what would be taken and then not be looked at, or be read as something else."""
+    if not isinstance(own.get("detect", False), bool):
+        raise UsageError(f"--set detect is true or false, not {own['detect']!r}.")
+    unread = [name for name in ("k", "tau") if name in own and "slow" not in own]
+    if unread:
+        raise UsageError(
+            f"--set {unread[0]} says when a slow verifier is asked, and there is none.",
+            remedy="Name it: --set slow=VERIFIER.",
+        )
 
 
 def _hold_decoding(decoding: Any) -> None:

@@ -25,8 +25,8 @@ def conservation_line(tally: Tally, rejected: int) -> str:
     return f"{tally.read + rejected:,} problems = {' + '.join(parts)}"
 
 
-def summary_lines(tally: Tally, rejected: int, *, run_seconds: float | None = None) -> list[str]:
-    """For people, a line each."""
+def summary_lines(tally: Tally, rejected: int, *, run_seconds: float | None = None, alone: bool = False) -> list[str]:
+    """For people, a line each. `alone`: of a pipeline without a draft model."""
     from draftproof.batch.route_counts import unjudged_line
 
     lines = [conservation_line(tally, rejected)]
@@ -44,9 +44,11 @@ def summary_lines(tally: Tally, rejected: int, *, run_seconds: float | None = No
         lines.append(f"of the solutions, its own check {told}")
     if tally.accuracy is not None:
         lines.append(f"accuracy {tally.accuracy:.1%}: {tally.right:,} of {tally.referenced:,} with a reference answer")
-    if tally.acceptance is not None:
+    if tally.acceptance is not None and not alone:
         by_draft = tally.steps - tally.by_target
         lines.append(f"acceptance {tally.acceptance:.1%}: {by_draft:,} of {tally.steps:,} steps by the draft model")
+    if tally.undivided == tally.solved > 0:
+        lines.append("every text is a single step: the separator was never written")
     unjudged = unjudged_line(tally.routes.decided, tally.routes.unjudged)
     if unjudged is not None:
         lines.append(unjudged)

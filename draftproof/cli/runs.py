@@ -111,7 +111,8 @@ def show(
         from draftproof.cli.run_summary import summary_lines
 
         screen.print()
-        for line in summary_lines(tally, int(found.counts.get("rejected", 0))):
+        alone = "draft" in found.settings and found.settings["draft"] is None
+        for line in summary_lines(tally, int(found.counts.get("rejected", 0)), alone=alone):
             screen.print(plain(line), soft_wrap=True)
     if measures is not None:
         _print_measures(measures)

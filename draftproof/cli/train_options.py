@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
+
+from draftproof.errors import UsageError
+
+
+def writable_folder(path: Path) -> Path:
+    """`path` as a folder that can be written to. Raises UsageError now, rather than when all is trained."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be written to a folder {path}: {error.strerror}.", remedy="Name another with --out."
+        ) from error
+
 
 Target = Annotated[
     str,
     typer.Option("--target", "-t", metavar="MODEL", help="A fetched model's name, a folder, a .gguf file or a hub id."),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result and the stages are kept.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        help="Where the result and the stages are kept.",
+        callback=lambda path: writable_folder(path),
+    ),
+]
 Text = Annotated[
     Path | None,
     typer.Option("--text", metavar="FILE", help="Prompts for the target to answer. [default: 48 prompts of our own]"),

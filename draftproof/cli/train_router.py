@@ -12,7 +12,7 @@ import typer
 from draftproof.cli.options import Json
 from draftproof.cli.screen import out as screen
 from draftproof.cli.screen import plain, say
-from draftproof.cli.train_options import Epochs, LearningRate, Quiet, Seed
+from draftproof.cli.train_options import Epochs, LearningRate, Quiet, Seed, writable_folder
 from draftproof.cli.train_report import duration
 from draftproof.cli.train_text import CHECKPOINT, STAGES, need_engine
 from draftproof.errors import UsageError
@@ -61,16 +61,16 @@ def router(
     if kind not in ("logistic", "boosted", "text"):
         raise UsageError(f"--kind is logistic, boosted or text, not {kind!r}.")
     if (kind == "text") != (checkpoint is not None):
-        raise UsageError(
-            f"--checkpoint is for --kind text, which needs it; the kind is {kind}.",
-            remedy="Name the folder of a small causal language model.",
-        )
+        if kind == "text":
+            raise UsageError("--kind text needs --checkpoint.", remedy="Name a small causal language model.")
+        raise UsageError(f"--checkpoint is for --kind text; the kind is {kind}.")
     if kind == "text" and out.is_file():
         raise UsageError(f"{out} is a file; a router that reads text is a folder.")
     if kind != "text" and out.is_dir():
         raise UsageError(
             f"{out} is a folder; a router of kind {kind} is a file.", remedy=f"Give {out / 'router.json'}."
         )
+    writable_folder(out if kind == "text" else out.parent)
     started = time.monotonic()
     with StageBars(quiet) as bars:
         fitted, report = fit_router(

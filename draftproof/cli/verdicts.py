@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Query, show, compare, override and export stored verdicts.")
 
+_OTHERS_SHOWN = 5
 RunOption = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Verdicts about the pairs of this run.")]
 TraceOption = Annotated[str | None, typer.Option("--trace", metavar="TRACE", help="Id or digest of a trace.")]
 VerifierOption = Annotated[
@@ -113,9 +114,9 @@ def show(
 ) -> None:
     from dataclasses import replace
 
-    from draftproof.batch.courses import opening_of
+    from draftproof.batch.courses import openings_of
     from draftproof.cli.route_view import route_view
-    from draftproof.cli.screen import out
+    from draftproof.cli.screen import out, say, visible
     from draftproof.cli.trace_view import trace_view
     from draftproof.store.queries import VerdictFilter
     from draftproof.store.verdict_store import VerdictStore
@@ -124,7 +125,8 @@ def show(
         stored = opened.get_trace(trace)
         where = VerdictFilter(run=run, trace=stored.digest, verifier=verifier, history=history)
         rows = list(opened.iter_verdicts(where, order="subject"))
-        opening = opening_of(stored.trace)
+        openings = openings_of(stored)
+        opening = next(reversed(openings), None)
         route = None if run or verifier or history or opening is None else _route(opened, opening)
         if route is None and opening not in (None, stored.digest):
             rows += opened.iter_verdicts(replace(where, trace=opening), order="subject")
@@ -139,6 +141,11 @@ def show(
             rows if stored.trace.steps else ()
         )  # what others say of the finished text; an opening's rows are the route
         out().print(route_view(stored.trace, route, own))
+        others = list(openings)[:-1]
+        for other in others[-_OTHERS_SHOWN:]:
+            say(visible(f"The same text, written by {openings[other]}: draftproof verdicts show {other[7:19]}"))
+        if len(others) > _OTHERS_SHOWN:
+            say(f"and by {len(others) - _OTHERS_SHOWN:,} more")
 
 
 @app.command("diff", help="Where two runs (or two verifier identities, with --verifiers) disagree.")

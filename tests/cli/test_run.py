@@ -203,6 +203,27 @@ def test_what_cannot_be_is_said_before_anything_begins(
     assert not (tmp_path / "s.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(("solve-detect-verify", "-v", "arithmetic", "--set", "detect=no"), "true or false", id="detect"),
+        pytest.param(("solve-detect-verify", "-v", "arithmetic", "--set", "k=3"), "slow=VERIFIER", id="no-slow-one"),
+        pytest.param(
+            ("solve-detect-verify", "-v", "arithmetic", "--set", "slow=arithmetic", "--set", "tau=2"), "tau", id="tau"
+        ),
+        pytest.param(("solve-detect-verify", "-v", "arithmetic", "--draft", "few"), "--draft", id="nobody-drafts"),
+        pytest.param(("best-of-n", "--set", "aggregation=min"), "aggregation", id="nothing-to-aggregate"),
+    ],
+)
+def test_settings_that_nothing_would_read_are_refused(
+    words: Sequence[str], says: str, cli: Cli, problem_file: Callable[..., Path], counting: dict[str, CountingModel]
+) -> None:
+    ended = cli("run", words[0], problem_file("2 steps"), *words[1:], "--target", "many", "--store", "s.db")
+    assert ended.status == 2, ended.err
+    assert says in ended.err
+    assert counting["many"].asked == []
+
+
 def test_without_options_it_is_the_pocket_pair_and_the_verifier_of_its_problems() -> None:
     from draftproof.cli.run_setup import POCKET, listing_of, verifier_for
 

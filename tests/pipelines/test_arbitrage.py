@@ -432,5 +432,7 @@ def test_a_checkpointer_is_refused_where_a_resumed_run_would_take_another_course
     for allowed in (reading, ScriptedJudge(lambda subject: 0.9)):
         create_arbitrage(*models, log=Log(), verifier=allowed, checkpointer=InMemorySaver())
     others = ScriptedModel(["a"], "other"), ScriptedModel(["b"], "target")
-    create_arbitrage(*others, log=Log(), verifier=told, checkpointer=InMemorySaver())
+    with pytest.raises(UsageError, match="internals of another model only"):
+        create_arbitrage(*others, log=Log(), verifier=told)
+    create_arbitrage(*others, log=Log(), verifier=reading)
     create_arbitrage(*models, log=Log(), policy="draft-only", checkpointer=InMemorySaver())

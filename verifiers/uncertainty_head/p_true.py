@@ -15,28 +15,18 @@ from draftproof.language_model import Ability, Context, FirstToken, LanguageMode
 from draftproof.subject import Granularity, Subject
 from draftproof.verdict import Cost, FeatureEvidence, Guarantee, Outcome, Proposition, Verdict
 from draftproof.verifier import identity
+from draftproof.verifiers.fences import fenced_blocks, is_text
 from draftproof.verifiers.verdict_tokens import ASKED, YesOrNo, first_tokens
 
-QUESTION = """A problem is being solved step by step.
-
-Problem:
-{problem}
-
-Steps so far:
-{before}
-
-New step:
-{step}
-
-Is the new step correct, given the problem and the steps so far? Answer with one word, yes or no.
-Answer:"""
+TASK = "A problem is being solved step by step."
+QUESTION = "Is the new step correct, given the problem and the steps so far? Answer with one word, yes or no.\nAnswer:"
 
 
 class PTrueVerifier:
     """Score: P(yes) / (P(yes) + P(no)) at the answer's first token, at temperature 1."""
 
     name: str = "p-true"
-    version: int = 2
+    version: int = 3
     granularity: Granularity = Granularity.STEP
     proposition: Proposition = Proposition.CORRECT
     guarantee: Guarantee = Guarantee.OPINION
@@ -44,7 +34,7 @@ class PTrueVerifier:
     def __init__(self, model: str | LanguageModel, threshold: float = 0.5) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 <= threshold <= 1.0:
             raise UsageError(f"The threshold is a probability, got {threshold!r}.")
-        self._model = _local(model) if isinstance(model, str) else model
+        self._model = _opened(model) if isinstance(model, str) else model
         require(self._model, Ability.FIRST_TOKEN, purpose="The verifier p-true")
         self._source = model if isinstance(model, str) else model.name
         self._threshold = float(threshold)
@@ -55,12 +45,16 @@ class PTrueVerifier:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"model": self._model.identity, "question": QUESTION}
+        return {"model": self._model.identity, "question": [TASK, QUESTION]}
 
     def check(self, subjects: Sequence[Subject]) -> list[Verdict]:
         signature = identity(self)
-        answers = first_tokens(self._model, [_question(subject) for subject in subjects])
-        return [self._verdict(subject, signature, answer) for subject, answer in zip(subjects, answers, strict=True)]
+        asked = [subject for subject in subjects if _readable(subject)]
+        answers = iter(first_tokens(self._model, [_question(subject) for subject in asked]) if asked else [])
+        return [
+            self._verdict(subject, signature, next(answers) if _readable(subject) else "unreadable_text")
+            for subject in subjects
+        ]
 
     def _verdict(self, subject: Subject, signature: str, answer: FirstToken | str) -> Verdict:
         read = None if isinstance(answer, str) else YesOrNo.of(answer)
@@ -85,14 +79,18 @@ class PTrueVerifier:
         )
 
 
+def _readable(subject: Subject) -> bool:
+    return all(map(is_text, (subject.problem, subject.text, *subject.context)))
+
+
 def _question(subject: Subject) -> Context:
     before = "\n".join(step.strip() for step in subject.context) or "(none)"
-    return Context.of(QUESTION.format(problem=subject.problem.strip(), before=before, step=subject.text.strip()))
+    blocks = [("Problem:", subject.problem.strip()), ("Steps so far:", before), ("New step:", subject.text.strip())]
+    return Context.of("\n\n".join([TASK, *fenced_blocks("p-true", blocks), QUESTION]))
 
 
-def _local(source: str) -> LanguageModel:
-    from draftproof.drafting.language_models.local import LocalLanguageModel
-    from draftproof.drafting.models.load import load_model
+def _opened(source: str) -> LanguageModel:
+    from draftproof.drafting.language_models.open import open_language_model
     from draftproof.settings import settings
 
-    return LocalLanguageModel(load_model(source, models_folder=settings().models_folder))
+    return open_language_model(source, models_folder=settings().models_folder)

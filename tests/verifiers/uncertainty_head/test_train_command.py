@@ -124,7 +124,7 @@ def test_a_judge_may_label_and_what_it_cannot_tell_is_no_label(ascii_folder: Pat
         run(*command, "--labels", f"judge:model={judge}")
     (line,) = (tmp_path / "head/stages/labels.jsonl").read_text().splitlines()
     assert json.loads(line)["labels"] == ["unknown", "unknown"]
-    assert json.loads(line)["verifier"].startswith("judge@1#")
+    assert json.loads(line)["verifier"].startswith("judge@2#")
 
 
 def test_a_head_that_is_not_worth_its_training_comes_with_a_warning(
