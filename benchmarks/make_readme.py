@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from readme_documents import grounding, retrieval
 from readme_engine import acceptance, compiled_kernels, decode, forward, heads, overheads, policies, rules
 from readme_steps import PICTURE, routing, routing_picture, step_loop, uncertainty
 from readme_table import Line, table
@@ -129,6 +130,8 @@ def write() -> Iterator[str]:
         ("routing", routing),
         ("step_loop", step_loop),
         ("uncertainty", uncertainty),
+        ("retrieval", retrieval),
+        ("grounding", grounding),
         ("kernels_sm90", compiled_kernels),
     )
     for name, section in sections:

@@ -8,7 +8,7 @@ from typing import Any
 
 from draftproof.pipelines.solve_state import SolveAttempt, SolveOutput, Spent, Stop
 from draftproof.pipelines.step_output import text_of, with_trace
-from draftproof.pipelines.step_state import Finish, Opening, Undecided, WrittenStep
+from draftproof.pipelines.step_state import Counts, Finish, Opening, Undecided, WrittenStep
 
 _ENDED: tuple[Stop, ...] = ("end", "complete")
 
@@ -46,7 +46,7 @@ def solve_output(
     others = [step for i, each in enumerate(attempts) if i != number for step in each["steps"]]
     lost: Undecided = {"written": [*others, *dropped], "route": None}
     text = text_of(opening, steps, lost, finish=finish or finish_of(kept["stop"]), error=error)
-    counts = {**text["counts"], "probe_calls": spent["probe_calls"], "judge_calls": spent["judge_calls"]}
+    counts: Counts = {**text["counts"], "probe_calls": spent["probe_calls"], "judge_calls": spent["judge_calls"]}
     if whole:
         counts["target_calls"] = sum(bool(each["steps"]) for each in attempts)
     output: SolveOutput = {

@@ -19,9 +19,11 @@ def require_told(verifier: Verifier, writers: Sequence[str], purpose: str) -> No
 
     `writers`: identities of the models that write what it is asked about, and whose internals are told.
     """
-    if not isinstance(verifier, TakesInternals) or getattr(verifier, "parts", ()):
+    parts: Sequence[Verifier] = getattr(verifier, "parts", ())
+    reads = verifier.arguments.get("model") is not None
+    if parts or reads or not isinstance(verifier, TakesInternals):
         return
-    if verifier.arguments.get("model") is None and not any(verifier.knows(writer) for writer in writers):
+    if not any(verifier.knows(writer) for writer in writers):
         by = " and ".join(writers) if writers else "nobody that tells"
         raise UsageError(
             f"{purpose} asks {verifier.name} about steps written by {by}: it knows the internals of another model only,"
