@@ -130,7 +130,10 @@ def _summed(tokens: Sequence[str]) -> list[int]:
 
 
 def _only_choice(body: Any) -> Mapping[str, Any]:
-    (choice,) = body["choices"]
+    choices = body["choices"]
+    if not isinstance(choices, list) or len(choices) != 1:
+        raise ValueError(f"one choice was asked for, and {len(choices) if isinstance(choices, list) else 'none'} came")
+    (choice,) = choices
     if not isinstance(choice, Mapping):
         raise TypeError("a choice is no object")
     return choice

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from draftproof.errors import ExitStatus, InputError, UsageError
+from draftproof.errors import ExitStatus, InputError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from draftproof.batch.solved import Solved
@@ -70,6 +70,9 @@ def sweep_settings(
         raise UsageError(f"{pipeline} has no threshold to sweep.")
     if policy in ("collect", "draft-only", "target-only"):
         raise UsageError(f"The policy {policy} has no threshold to sweep.", remedy="rsd, router and oracle have.")
+    if policy is not None and policy not in listing_of(pipeline).policies:
+        known = "There are: rsd, router, oracle." if pipeline == "arbitrage" else "It has none."
+        raise UnknownNameError(f"There is no policy {policy!r} of {pipeline}.", remedy=known)
     numbers = parse_thresholds(thresholds)
     arbitrage = listing_of("arbitrage")
     swept = _swept(pipeline, policy, router)

@@ -252,6 +252,7 @@ def test_problems_without_reference_answers_have_no_accuracy_and_no_chart(
         pytest.param(("arbitrage", "problems.jsonl", "--thresholds", "a,b"), "0,0.5,1", id="no-numbers"),
         pytest.param(("arbitrage", "problems.jsonl", "-p", "collect"), "rsd", id="a-policy-without-threshold"),
         pytest.param(("best-of-n", "problems.jsonl"), "no threshold", id="a-pipeline-without-threshold"),
+        pytest.param(("arbitrage", "problems.jsonl", "-p", "nope"), "rsd, router, oracle", id="no-such-policy"),
         pytest.param(("glimp-router", "problems.jsonl", "--thresholds", "nan"), "not NaN", id="no-threshold"),
         pytest.param(("arbitrage", "problems.jsonl", "-p", "rsd"), "process-reward", id="no-rewards"),
     ],

@@ -167,7 +167,7 @@ def _check_counts(rows: Sequence[RouterRow], minimum: int) -> None:
         raise UsageError(
             f"There are {better} rows in which the target was better and {len(rows) - better} in which it was not; "
             f"{minimum} of each are needed.",
-            remedy="Collect more rows. Trying out with fewer takes an explicit minimum.",
+            remedy="Collect more rows; for trying out, fewer will do with --min-rows (minimum=…).",
         )
 
 
