@@ -11,11 +11,12 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from draftproof.drafting.branched_reading import BranchedOutcome, BranchedReading
 from draftproof.drafting.language_models.figures import Figures
 from draftproof.drafting.language_models.written_text import WrittenText
 from draftproof.drafting.model import CachedModel
 from draftproof.drafting.models.byte_vocabulary import ByteVocabulary
-from draftproof.drafting.rows import Basis, Opening, Reading, RowOutcome
+from draftproof.drafting.rows import Basis, Opening, Reading, RowOutcome, common_length
 from draftproof.drafting.sampling import Sampling
 from draftproof.errors import UsageError
 from draftproof.language_model import Completion, Request, StopCause
@@ -157,3 +158,39 @@ class Recital(Job):
             figures.add(model.head(states[first : first + step]), tokens[first : first + step])
         figures.measure()
         return figures
+
+
+class Branching(Job):
+    """Texts that begin alike, read together: what they have in common once, and all that follows in one pass."""
+
+    def __init__(self, members: Sequence[Recital], common: int) -> None:
+        """`common`: how many tokens they begin with alike, 2 or more; none of them is one to be predicted."""
+        super().__init__(members[0].ids[:common])
+        self.members = members
+        self.reading = BranchedReading(self.ids, [each.ids[common:] for each in members], members[0].reading.layers)
+
+    def take(self, outcome: BranchedOutcome) -> None:
+        common = len(self.ids)
+        self.cached = outcome.cached
+        for place, (member, hidden) in enumerate(zip(self.members, outcome.hidden, strict=True)):
+            member.hidden = {layer: states[member.begin - common :] for layer, states in hidden.items()}
+            member.cached = outcome.cached if place == 0 else common  # the first has read it for all
+
+    def finish(self, error: BaseException | None = None) -> None:
+        super().finish(error)
+        for member in self.members:
+            member.finish(error)
+
+
+def together(jobs: Sequence[Recital]) -> list[Job]:
+    """The same questions, those in one job that share all but the end of what they go on from."""
+    groups: list[tuple[int, list[Recital]]] = []
+    for job in jobs:
+        for place, (common, group) in enumerate(groups):
+            shared = min(common, job.begin, common_length(group[0].ids, job.ids))
+            if 2 * shared > max(common, job.begin) and job.reading.layers == group[0].reading.layers and shared > 1:
+                groups[place] = (shared, [*group, job])
+                break
+        else:
+            groups.append((job.begin, [job]))
+    return [Branching(group, common) if len(group) > 1 else group[0] for common, group in groups]

@@ -23,7 +23,7 @@ from torch import Tensor
 from draftproof.drafting.checks import check_prompt
 from draftproof.drafting.drafter import Drafter
 from draftproof.drafting.language_models.context_ids import ContextIds
-from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing
+from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing, together
 from draftproof.drafting.language_models.rounds import Rounds
 from draftproof.drafting.models.load import LoadedModel, load_model
 from draftproof.drafting.parts import drafter_of, policy_of
@@ -157,11 +157,12 @@ class LocalLanguageModel:
         self, contexts: Sequence[Context], continuations: Sequence[str], hidden_layers: Sequence[int] = ()
     ) -> list[Recited]:
         """Teacher forcing: what the model thinks of each token of a text that is given. One pass reads a text, and only
-        what of it was not read before."""
+        what of it was not read before. A context that several texts go on from is read once, for all of them, and they
+        in one pass (`branched_reading`)."""
         if len(contexts) != len(continuations):
             raise UsageError(f"{len(contexts)} contexts came with {len(continuations)} continuations.")
         jobs = [self._recital(*each, hidden_layers) for each in zip(contexts, continuations, strict=True)]
-        self._serve([job for job in jobs if job is not None])
+        self._serve(together([job for job in jobs if job is not None]))
         return [
             _nothing(hidden_layers, self._info.hidden_size) if job is None else self._recited(job, text, hidden_layers)
             for job, text in zip(jobs, continuations, strict=True)

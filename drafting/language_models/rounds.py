@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from draftproof.drafting.branched_reading import read_branches
 from draftproof.drafting.greedy_run import can_run, run
 from draftproof.drafting.language_models.floor import FLOOR, Speaker
-from draftproof.drafting.language_models.jobs import Job, Probe, Recital, Writing
+from draftproof.drafting.language_models.jobs import Branching, Job, Probe, Recital, Writing
 from draftproof.drafting.language_models.row_pool import RowPool
 from draftproof.drafting.rows import RowOutcome
 from draftproof.drafting.session import Session
@@ -158,8 +159,18 @@ class Rounds:
                 job.cached = each.cached
                 job.hidden = dict(each.hidden)
                 done += self._finish(each.row, job)
+        for row, job in new.items():
+            if isinstance(job, Branching):
+                done += self._branched(row, job)
         done += self._note(self._gone_on())
         return done > 0 or len(self._active) < served
+
+    def _branched(self, row: int, job: Branching) -> int:
+        outcome = self._attempted([row], lambda: read_branches(self._session, row, job.reading))
+        if outcome is None:
+            return 0
+        job.take(outcome)
+        return self._finish(row, job)
 
     def _gone_on(self) -> list[RowOutcome]:
         """A token or more for each row that is being written."""
