@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated
@@ -12,7 +13,11 @@ from draftproof.errors import UsageError
 
 
 def writable_folder(path: Path) -> Path:
-    """`path` as a folder that can be written to. Raises UsageError now, rather than when all is trained."""
+    """`path`, where there can be a folder that can be written to; nothing of what is tried stays.
+
+    Raises UsageError now, rather than when all is trained.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path):
@@ -21,6 +26,10 @@ def writable_folder(path: Path) -> Path:
         raise UsageError(
             f"Nothing can be written to a folder {path}: {error.strerror}.", remedy="Name another with --out."
         ) from error
+    finally:
+        with suppress(OSError):
+            for each in missing:
+                each.rmdir()
 
 
 Target = Annotated[
