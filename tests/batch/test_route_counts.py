@@ -8,6 +8,7 @@ import pytest
 
 from draftproof.batch.courses import solved_of_run
 from draftproof.batch.pipeline_run import PipelineRun, run_pipeline
+from draftproof.batch.problems import Problem
 from draftproof.batch.route_counts import RouteCounts, count_routes, counts_of_course, unjudged_line
 from draftproof.cli.run_summary import summary_lines
 from draftproof.language_model import FirstToken
@@ -145,3 +146,19 @@ def test_of_two_candidates_the_one_that_was_not_judged_is_the_reason(store: Verd
     run = run_pipeline(make, counted(1), store=store, workers=1)
     list(run)
     assert run.tally.routes.unjudged == {"not_my_kind": run.tally.routes.decided}
+
+
+def test_texts_that_no_separator_divides_are_told_where_all_are(store: VerdictStore) -> None:
+    said = "every text is a single step: the separator was never written"
+    whole = [Problem(f"0 steps, problem {i}", f"w{i}") for i in range(3)]
+    for problems, undivided in ((whole, 3), ([*whole, *counted(1)], 3), (counted(2), 0)):
+        run = run_pipeline(create(), problems, store=store, workers=2)
+        assert len(list(run)) == len(problems)
+        assert run.tally.as_json()["undivided"] == undivided
+        assert (said in summary_lines(run.tally, 0)) is (undivided == len(problems))
+
+
+def test_a_pipeline_of_one_model_has_no_acceptance(store: VerdictStore) -> None:
+    run = solved(store, CountingJudge())
+    assert any(line.startswith("acceptance") for line in summary_lines(run.tally, 0))
+    assert not any(line.startswith("acceptance") for line in summary_lines(run.tally, 0, alone=True))
