@@ -37,7 +37,8 @@ def routing(lines: list[Line]) -> Iterator[str]:
         "planted mistakes; the first router was fitted to rows that the problems' plans scored, the second to rows "
         "that the same reward model scored. An RSD that knew the truth would be better than any router, and than the "
         "target: it keeps what is right and only that. The problems' hard steps open with other words than the easy "
-        "ones, which is what GlimpRouter looks at: elsewhere it may see less.\n"
+        "ones, which is what GlimpRouter looks at: elsewhere it may see less. How long the draft model was trained was "
+        "chosen among three lengths, with GlimpRouter's figures on half of these problems in view.\n"
     )
     yield from table(
         ("policy", "threshold", "accuracy", "acceptance", "target tokens", "of target alone", "wasted escalations"),
