@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from draftproof.drafting.branched_reading import BranchedOutcome, BranchedReading
+from draftproof.drafting.branched_reading import MOST_TOKENS, BranchedOutcome, BranchedReading
 from draftproof.drafting.language_models.figures import Figures
 from draftproof.drafting.language_models.written_text import WrittenText
 from draftproof.drafting.model import CachedModel
@@ -183,12 +183,17 @@ class Branching(Job):
 
 
 def together(jobs: Sequence[Recital]) -> list[Job]:
-    """The same questions, those in one job that share all but the end of what they go on from."""
+    """The same questions, those in one job that share all but the end of what they go on from.
+
+    A long continuation is read by itself: a branch is not cut in pieces, and attention over it whole takes memory.
+    """
     groups: list[tuple[int, list[Recital]]] = []
     for job in jobs:
         for place, (common, group) in enumerate(groups):
             shared = min(common, job.begin, common_length(group[0].ids, job.ids))
-            if 2 * shared > max(common, job.begin) and job.reading.layers == group[0].reading.layers and shared > 1:
+            alike = 2 * shared > max(common, job.begin) and job.reading.layers == group[0].reading.layers
+            longest = max(len(each.ids) for each in (*group, job)) - shared
+            if alike and shared > 1 and longest <= MOST_TOKENS:
                 groups[place] = (shared, [*group, job])
                 break
         else:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from draftproof.drafting import branched_reading
+from draftproof.drafting.language_models import jobs
 from draftproof.drafting.language_models.local import LocalLanguageModel
 from draftproof.drafting.models.load import LoadedModel
 from draftproof.errors import ContextLengthError
@@ -56,6 +57,17 @@ def test_contexts_with_little_in_common_are_read_apart(stepper: LoadedModel) -> 
     scored = LocalLanguageModel(loaded).score(contexts, TEXTS[:2])
     assert [each.cached_tokens for each in scored] == [0, 0]
     assert_alike(scored, one_by_one(stepper, contexts, TEXTS[:2]))
+
+
+def test_a_long_continuation_is_read_by_itself_in_pieces(stepper: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MOST_TOKENS", 25)
+    texts = ["42.", "abc" * 30, "a"]
+    model, loaded = counted(stepper)
+    scored = LocalLanguageModel(loaded).score([QUESTION] * 3, texts)
+    assert_alike(scored, one_by_one(stepper, [QUESTION] * 3, texts))
+    assert scored[2].cached_tokens > scored[0].cached_tokens
+    assert max(tokens for each in model.passes for tokens in each) > 25
+    assert not any(sum(each) > 25 + 90 + 20 for each in model.passes)
 
 
 def test_states_are_those_of_each_text_alone(stepper: LoadedModel) -> None:
