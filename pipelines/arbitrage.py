@@ -42,7 +42,8 @@ from draftproof.verifier import VerdictLog, Verifier, identity
 Policy = Literal["rsd", "router", "oracle", "collect", "draft-only", "target-only"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 THRESHOLDS: dict[str, float] = {"rsd": 0.7, "router": 0.5, "oracle": 0.0, "collect": 0.0}
-VERSION = 1
+VERSION = 2
+"""2: part of a step, which a limit cut off, is judged by nobody."""
 
 _REWARDS = (Proposition.CORRECT, Proposition.LEADS_TO_ANSWER, Proposition.SUPPORTED)
 _HELP = "Give one that judges steps: see `draftproof verifiers list`."

@@ -50,7 +50,8 @@ from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition
 from draftproof.verifier import VerdictLog
 
-VERSION = 2
+VERSION = 3
+"""3: parts of one step are no repetition."""
 TOP = 20
 _FEWEST = 2
 """Of one token the renormalised entropy is 0, however uncertain it is."""

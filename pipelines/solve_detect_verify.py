@@ -48,8 +48,8 @@ from draftproof.trace import Trace
 from draftproof.verdict import Proposition
 from draftproof.verifier import VerdictLog, Verifier, identity
 
-VERSION = 2
-"""2: a retry that did not end by itself replaces nothing, and every attempt is told of."""
+VERSION = 3
+"""3: parts of one step are no repetition; the check is told what the solver knew."""
 ATTEMPTS = 2
 HESITATION = r"(?i)\b(?:wait|hmm+|hold on|alternatively|on second thought|actually|let me (?:re-?)?check)\b"
 """Words that solvers hesitate with. They differ from solver to solver."""

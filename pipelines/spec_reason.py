@@ -27,7 +27,8 @@ from draftproof.trace import Trace
 from draftproof.verdict import Outcome, Proposition
 from draftproof.verifier import VerdictLog, identity
 
-VERSION = 1
+VERSION = 2
+"""2: part of a step, which a limit cut off, is judged by nobody."""
 THRESHOLD = 7.0
 
 
